@@ -1,0 +1,38 @@
+"""What this machine has: cores, and number formats that it is fast in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cores() -> int:
+    """Cores that this process may use: the affinity mask, cut by a container's CPU quota."""
+    if hasattr(os, "sched_getaffinity"):
+        available = len(os.sched_getaffinity(0))
+    else:
+        available = os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.is_file():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            available = min(available, max(1, int(limit) // int(period)))
+    return available
+
+
+def fast_bf16() -> bool:
+    """Whether bf16 matrix products are faster than fp32 here: CUDA, or a CPU with bf16 dot products."""
+    import torch
+
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def device() -> str:
+    """The torch device to compute on: cuda where there is one, else cpu."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

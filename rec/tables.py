@@ -1,0 +1,156 @@
+"""The tables that stages hand to each other: their schemas, and reading and writing them.
+
+A table is Parquet, written under a temporary name and then renamed, so that a file under its final
+name is always whole. Reading checks the schema, so that a stage meets a wrong table at its door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+from polars.datatypes import DataType, DataTypeClass
+
+from rec.errors import RecError
+from rec.files import atomic_path
+
+Schema = Mapping[str, DataType | DataTypeClass]
+
+MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+
+#: What a reader in `rec.datasets` returns, before any cleaning.
+RATINGS: Schema = {
+    "user": pl.String,
+    "item": pl.String,
+    "rating": pl.Float32,
+    "timestamp": pl.Int64,  # seconds since the epoch
+}
+ITEMS: Schema = {
+    "item": pl.String,
+    "title": pl.String,
+    "year": pl.Int32,  # null where unknown
+    "categories": pl.List(pl.String),  # genres, departments; possibly empty
+}
+#: Sorted by user, position.
+INTERACTIONS: Schema = {
+    **RATINGS,
+    "position": pl.Int32,  # 0-based place in the user's time order
+    "part": pl.String,  # "profile" or "list"
+}
+#: Sorted by user.
+USERS: Schema = {
+    "user": pl.String,
+    "split": pl.String,  # "train", "valid" or "test"
+    "profile_interactions": pl.Int32,
+    "lists": pl.Int32,
+}
+#: Sorted by user, position. Items stand in the order of the initial ranker (popularity).
+LISTS: Schema = {
+    "list": pl.String,
+    "user": pl.String,
+    "split": pl.String,
+    "position": pl.Int32,  # of the list's first own interaction: the history lies before it
+    "items": pl.List(pl.String),
+    "labels": pl.List(pl.Int8),
+}
+#: Sorted by key.
+PROMPTS: Schema = {
+    "key": pl.String,
+    "kind": pl.String,  # "user"
+    "user": pl.String,
+    "split": pl.String,
+    "messages": MESSAGES,
+    "history": pl.String,  # the history of the prompt as plain text
+}
+#: Sorted by key, sample.
+RESPONSES: Schema = {
+    "key": pl.String,
+    "sample": pl.Int32,
+    "text": pl.String,
+    "token_ids": pl.List(pl.Int32),
+    "prompt_tokens": pl.Int32,
+    "response_tokens": pl.Int32,
+    "finish_reason": pl.String,  # "stop", or "length" where a limit cut the text
+    "seed": pl.Int64,
+}
+#: Sorted by user, sample.
+SCORES: Schema = {
+    "user": pl.String,
+    "sample": pl.Int32,
+    "fold": pl.Int32,  # the reward model that scored: the one that never saw this user
+    "ndcg@5": pl.Float64,
+    "map@5": pl.Float64,
+    "log_likelihood": pl.Float64,
+    "lists": pl.Int32,
+}
+#: Sorted by user.
+PAIRS: Schema = {
+    "key": pl.String,
+    "user": pl.String,
+    "messages": MESSAGES,
+    "chosen": pl.String,
+    "rejected": pl.String,
+    "chosen_ids": pl.List(pl.Int32),
+    "rejected_ids": pl.List(pl.Int32),
+    "chosen_sample": pl.Int32,
+    "rejected_sample": pl.Int32,
+    "chosen_score": pl.Float64,
+    "rejected_score": pl.Float64,
+    "margin": pl.Float64,
+}
+#: Sorted by seed, list.
+RUNS: Schema = {
+    "variant": pl.String,
+    "seed": pl.Int64,
+    "list": pl.String,
+    "user": pl.String,
+    "ndcg@5": pl.Float64,
+    "map@5": pl.Float64,
+}
+
+
+def vectors_schema(dimension: int) -> Schema:
+    """Schema of a table of text vectors: key, sample, float16[dimension]. Sorted by key, sample."""
+    return {
+        "key": pl.String,
+        "sample": pl.Int32,
+        "vector": pl.Array(pl.Float16, dimension),
+    }
+
+
+def check_schema(table: pl.DataFrame, schema: Schema, name: str) -> pl.DataFrame:
+    """Return `table` if its columns and types are `schema`, in any order; else raise RecError."""
+    for column, dtype in schema.items():
+        if column not in table.columns:
+            raise RecError(f"{name}: column {column!r} is missing; it must hold {dtype}")
+        if table.schema[column] != dtype:
+            raise RecError(
+                f"{name}: column {column!r} holds {table.schema[column]}; it must hold {dtype}"
+            )
+    extra = sorted(set(table.columns) - set(schema))
+    if extra:
+        raise RecError(f"{name}: column {extra[0]!r} is not one of {', '.join(schema)}")
+    return table.select(list(schema))
+
+
+def read_table(path: Path, schema: Schema) -> pl.DataFrame:
+    """Read a Parquet table and check its schema.
+
+    Raises RecError where the file is missing, is not Parquet, or has another schema.
+    """
+    if not path.is_file():
+        raise RecError(f"{path}: no such file; run the stage that writes it (`dvc repro`)")
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecError(f"{path}: not a readable Parquet file ({reason})") from error
+    return check_schema(table, schema, str(path))
+
+
+def write_table(table: pl.DataFrame, path: Path, schema: Schema) -> None:
+    """Check the schema and write the table as Parquet under its final name in one step."""
+    checked = check_schema(table, schema, str(path))
+    with atomic_path(path) as temporary:
+        checked.write_parquet(temporary, compression="zstd", statistics=False)

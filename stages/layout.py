@@ -1,0 +1,90 @@
+"""Where each artifact lies. dvc.yaml names the same paths; `tests/test_pipeline.py` compares them."""
+
+from pathlib import Path
+
+DATA = Path("data")
+
+RAW_DATA = DATA / "raw" / "data"
+RAW_LLM = DATA / "raw" / "llm"
+RAW_ENCODER = DATA / "raw" / "encoder"
+
+TABLES = DATA / "tables"
+INTERACTIONS = TABLES / "interactions.parquet"
+ITEMS = TABLES / "items.parquet"
+USERS = TABLES / "users.parquet"
+LISTS = TABLES / "lists.parquet"
+PREPARED = TABLES / "prepare.json"  # counts: what was read, dropped and why
+
+PROMPTS = DATA / "prompts.parquet"
+
+LLM = DATA / "llm"
+GGUF = LLM / "model.gguf"
+HF = LLM / "hf"
+
+CATALOGUE = DATA / "catalogue"  # vectors of what is known without an LLM
+ITEM_VECTORS = CATALOGUE / "items.parquet"
+HISTORY_VECTORS = CATALOGUE / "histories.parquet"
+
+METRICS = Path("metrics.json")
+PLOTS = Path("plots")
+REPORT = Path("report.html")
+
+
+def policy(number: int) -> Path:
+    """Folder of a policy: 0 is the base LLM, t the LLM after round t of DPO."""
+    return DATA / "policy" / str(number)
+
+
+def responses(policy: int) -> Path:
+    """The texts that a policy wrote."""
+    return DATA / "responses" / f"{policy}.parquet"
+
+
+def sampling_metrics(policy: int) -> Path:
+    """Counts over a policy's responses."""
+    return DATA / "responses" / f"{policy}.json"
+
+
+def vectors(policy: int) -> Path:
+    """The vectors of a policy's responses."""
+    return DATA / "vectors" / f"{policy}.parquet"
+
+
+def identifiability(policy: int) -> Path:
+    """How well a policy's responses tell users apart."""
+    return DATA / "vectors" / f"{policy}.json"
+
+
+def reward(round_: int) -> Path:
+    """Folder of a round's reward models, one per fold."""
+    return DATA / "reward" / str(round_)
+
+
+def scores(round_: int) -> Path:
+    """What the reward models think of each response of a train user."""
+    return DATA / "scores" / f"{round_}.parquet"
+
+
+def pairs(round_: int) -> Path:
+    """A round's preference pairs."""
+    return DATA / "pairs" / f"{round_}.parquet"
+
+
+def pairs_metrics(round_: int) -> Path:
+    """Counts over a round's pairs: margins, ties, drops."""
+    return DATA / "pairs" / f"{round_}.json"
+
+
+def alignment(round_: int) -> Path:
+    """Training curve of a round of DPO."""
+    return DATA / "alignment" / f"{round_}.csv"
+
+
+def runs(variant: str) -> Path:
+    """Per-list test metrics of a variant of the comparison."""
+    return DATA / "runs" / f"{variant}.parquet"
+
+
+def training(variant: str) -> Path:
+    """How the re-rankers of a variant were trained: curves and best epochs."""
+    return DATA / "runs" / f"{variant}.json"
