@@ -298,10 +298,7 @@ def _check_range(
     low = -math.inf if minimum is None else minimum
     high = math.inf if maximum is None else maximum
     if not low <= value <= high:
-        if maximum is None:
-            allowed = f"{minimum} or more"
-        else:
-            allowed = f"{minimum} to {maximum}"
+        allowed = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
         raise RecError(f"{name}: {key}: {value} is out of range; allowed is {allowed}")
 
 
@@ -310,7 +307,11 @@ def _check_relations(params: Params, name: str) -> None:
         if not condition:
             raise RecError(f"{name}: {key}: {value} is not possible; {allowed}")
 
-    for block, artifact in (("data", params.data), ("llm", params.llm), ("encoder", params.encoder)):
+    for block, artifact in (
+        ("data", params.data),
+        ("llm", params.llm),
+        ("encoder", params.encoder),
+    ):
         key = f"{block}.sources.{artifact.source}"
         files = source_files(artifact)
         require(len(files) > 0, key, "none", f"{artifact.name} needs files there")

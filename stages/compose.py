@@ -1,4 +1,7 @@
-"""Compose conf/ into params.yaml, as `dvc exp run -S ...` does: `python -m stages.compose profile=tiny`."""
+"""Compose conf/ into params.yaml, as `dvc exp run -S GROUP=NAME` does.
+
+For example `python -m stages.compose profile=tiny`.
+"""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,8 @@
-"""Where each artifact lies. dvc.yaml names the same paths; `tests/test_pipeline.py` compares them."""
+"""Where each artifact lies: the paths that dvc.yaml names."""
 
 from pathlib import Path
+
+from rec.files import read_json
 
 DATA = Path("data")
 
@@ -25,6 +27,8 @@ CATALOGUE = DATA / "catalogue"  # vectors of what is known without an LLM
 ITEM_VECTORS = CATALOGUE / "items.parquet"
 HISTORY_VECTORS = CATALOGUE / "histories.parquet"
 
+WORK = Path(".cache")  # outside of DVC's outputs: what a killed run may continue from
+
 METRICS = Path("metrics.json")
 PLOTS = Path("plots")
 REPORT = Path("report.html")
@@ -33,6 +37,15 @@ REPORT = Path("report.html")
 def policy(number: int) -> Path:
     """Folder of a policy: 0 is the base LLM, t the LLM after round t of DPO."""
     return DATA / "policy" / str(number)
+
+
+ADAPTER = "adapter.gguf"
+
+
+def adapter_gguf(number: int) -> Path | None:
+    """The LoRA that llama.cpp adds for a policy; None for the base."""
+    settings = read_json(policy(number) / "policy.json")
+    return policy(number) / settings["adapter"] if settings["adapter"] else None
 
 
 def responses(policy: int) -> Path:

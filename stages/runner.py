@@ -18,7 +18,7 @@ from typing import Any
 import click
 import psutil
 
-from rec.config import Params, load_params
+from rec.config import load_params
 from rec.errors import RecError
 from rec.files import write_json
 
@@ -36,7 +36,9 @@ def stage(function: Callable[..., None]) -> click.Command:
             function(load_params(params_path), **arguments)
         except RecError as error:
             raise click.ClickException(str(error)) from error
-        _record("@".join([function.__module__.removeprefix("stages."), *map(str, arguments.values())]))
+        _record(
+            "@".join([function.__module__.removeprefix("stages."), *map(str, arguments.values())])
+        )
 
     command.__doc__ = function.__doc__
     for parameter in getattr(function, "__click_params__", []):
@@ -57,7 +59,8 @@ def _record(name: str) -> None:
         module = Path(sys.argv[0]).stem
         name = name.replace("__main__", module, 1)
     kilobytes = max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
     if sys.platform == "darwin":
         kilobytes //= 1024

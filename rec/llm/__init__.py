@@ -1,0 +1,1 @@
+"""The language model: sampling, importing weights, exporting adapters."""

@@ -1,0 +1,1 @@
+"""Re-ranking: features, adaptor, architecture, training, metrics, variants."""

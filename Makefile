@@ -1,0 +1,29 @@
+# `make repro` runs the pipeline on real data, `make test` runs the tests.
+# Both set up .venv first; nothing but the Python package registry is reached.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test lint setup clean
+
+repro: setup
+	@$(BIN)/dvc repro
+	@$(BIN)/python -m stages.results
+
+test: setup lint
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@./setup.sh $(PYTHON)
+
+clean: # the environment; data and DVC's cache stay
+	rm -rf $(VENV)

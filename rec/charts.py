@@ -1,0 +1,101 @@
+"""The charts of the report as Vega-Lite specifications.
+
+They hold no colours of their own: the page sets them for light and dark.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from rec.results import Row
+
+Spec = dict[str, Any]
+
+ROW_HEIGHT = 32
+HEIGHT = 220
+
+
+def values_chart(table: list[Row], data: str) -> Spec:
+    """NDCG@5 of every variant as a dot with its interval; `data` names the data set."""
+    points = [_point(row.label, row.ndcg.value, row.ndcg.low, row.ndcg.high) for row in table]
+    return _dots(points, f"NDCG@5 on {data}")
+
+
+def differences_chart(table: list[Row]) -> Spec:
+    """Difference of each variant to the base LLM in points, popularity left out."""
+    points = [
+        _point(
+            row.label, *(100 * n for n in (row.vs_base.value, row.vs_base.low, row.vs_base.high))
+        )
+        for row in table
+        if row.vs_base is not None and row.slug != "popularity"
+    ]
+    zero = alt.Chart(_inline([{"zero": 0}])).mark_rule(style="reference").encode(x="zero:Q")
+    return _dots(points, "NDCG@5 points vs base LLM", zero)
+
+
+def _point(variant: str, value: float, low: float, high: float) -> dict[str, Any]:
+    return {"variant": variant, "value": value, "low": low, "high": high}
+
+
+def _dots(points: list[dict[str, Any]], title: str, below: alt.Chart | None = None) -> Spec:
+    base = alt.Chart(_inline(points)).encode(
+        y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=160)),
+        tooltip=["variant:N", *(alt.Tooltip(f"{k}:Q", format=".4f") for k in _ENDS)],
+    )
+    scale = alt.Scale(zero=False, padding=8)
+    interval = base.mark_rule(style="interval").encode(
+        x=alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6, titleLimit=220)),
+        x2="high:Q",
+    )
+    dots = base.mark_point(style="dot", filled=True, opacity=1, size=90).encode(x="value:Q")
+    layers = [interval, dots] if below is None else [below, interval, dots]
+    return _finished(alt.layer(*layers), ROW_HEIGHT * max(len(points), 1))
+
+
+_ENDS = ("value", "low", "high")
+
+
+def reward_chart(curves: pl.DataFrame, column: str, title: str) -> Spec:
+    """One line per fold over the epochs, coloured and dashed by round."""
+    return _lines(curves, "epoch", "Epoch", column, title, ["fold:N"])
+
+
+def alignment_chart(curves: pl.DataFrame, column: str, title: str) -> Spec:
+    """One line per round over the steps of DPO."""
+    return _lines(curves, "step", "Step", column, title, [])
+
+
+def _lines(
+    curves: pl.DataFrame, x: str, x_title: str, y: str, y_title: str, detail: list[str]
+) -> Spec:
+    columns = ["round", x, y, *(name.split(":")[0] for name in detail)]
+    values = curves.select(columns).drop_nulls().to_dicts()
+    legend = alt.Legend(orient="top", symbolType="stroke", symbolSize=400, symbolStrokeWidth=2)
+    chart = (
+        alt.Chart(_inline(values))
+        .mark_line(point=alt.OverlayMarkDef(size=25, filled=True), opacity=0.85)
+        .encode(
+            x=alt.X(f"{x}:Q", title=x_title, axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(zero=False)),
+            color=alt.Color("round:N", title="Round", legend=legend),
+            strokeDash=alt.StrokeDash("round:N", title="Round", legend=legend),
+            detail=detail,
+            tooltip=[f"{name}:{'N' if name in ('round', 'fold') else 'Q'}" for name in columns],
+        )
+    )
+    return _finished(chart, HEIGHT)
+
+
+def _inline(values: list[dict[str, Any]]) -> alt.InlineData:
+    return alt.InlineData(values)
+
+
+def _finished(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int) -> Spec:
+    spec: Spec = chart.properties(width="container", height=height).to_dict()
+    del spec["$schema"]  # an address; the page names the kind of specification itself
+    spec.pop("config", None)
+    return spec

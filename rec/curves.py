@@ -1,0 +1,80 @@
+"""Training curves as flat tables: of the reward models and of DPO, over all rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rec.errors import RecError
+from rec.files import atomic_path
+from rec.tables import Schema
+
+#: One epoch of the reward model of one fold.
+REWARD_CURVES: Schema = {
+    "round": pl.Int64,
+    "fold": pl.Int64,
+    "epoch": pl.Int64,
+    "train_loss": pl.Float64,
+    "valid_ndcg": pl.Float64,
+}
+#: One logged step of DPO.
+ALIGNMENT: Schema = {
+    "step": pl.Int64,
+    "loss": pl.Float64,
+    "margin": pl.Float64,
+    "accuracy": pl.Float64,
+    "chosen_reward": pl.Float64,
+    "rejected_reward": pl.Float64,
+}
+ALIGNMENT_CURVES: Schema = {"round": pl.Int64, **ALIGNMENT}
+
+
+def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
+    """The curves inside each round's reward.json, by round, fold and epoch."""
+    found = []
+    for number, reward in sorted(rewards.items()):
+        try:
+            found += [
+                [number, fold["fold"], e["epoch"], float(e["train_loss"]), float(e["valid_ndcg@5"])]
+                for fold in reward["folds"]
+                for e in fold["curve"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecError(
+                f"reward.json of round {number}: not a reward model ({error})"
+            ) from error
+    return pl.DataFrame(found, schema=REWARD_CURVES, orient="row")
+
+
+def alignment_curves(paths: Mapping[int, Path]) -> pl.DataFrame:
+    """The curve of each round of DPO, by round and step."""
+    tables = [
+        read_csv(path, ALIGNMENT).select(pl.lit(number, pl.Int64).alias("round"), *ALIGNMENT)
+        for number, path in sorted(paths.items())
+    ]
+    return pl.concat([pl.DataFrame(schema=ALIGNMENT_CURVES), *tables])
+
+
+def read_csv(path: Path, schema: Schema) -> pl.DataFrame:
+    """Read the columns of `schema` from a CSV file; RecError where one is missing or broken."""
+    if not path.is_file():
+        raise RecError(f"{path}: no such file; run the stage that writes it (`dvc repro`)")
+    try:
+        table = pl.read_csv(path, schema_overrides=dict(schema))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RecError(f"{path}: not a readable CSV file ({reason})") from error
+    for column in schema:
+        if column not in table.columns:
+            raise RecError(f"{path}: column {column!r} is missing; needs {', '.join(schema)}")
+    return table.select(list(schema))
+
+
+def write_csv(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as CSV, atomically, its numbers rounded to six digits."""
+    rounded = table.with_columns(pl.selectors.float().round(6))
+    with atomic_path(path) as temporary:
+        rounded.write_csv(temporary)

@@ -1,0 +1,360 @@
+"""Sampling many responses at once through llama.cpp's low-level interface.
+
+A prompt is computed once and its cached keys and values are shared by its N responses (one unified
+cache, in which a copy only adds a sequence's name to the cells). Responses of several prompts are
+in flight together: each step decodes one token of every sequence, the labels that the form gives,
+and the prompts that have just been admitted; a finished response makes room for the next prompt.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+from rec.errors import RecError
+from rec.llm.form import Form
+from rec.llm.model import Model
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """llama.cpp's sampler chain, in this order; each setting can be off (see conf/config.yaml)."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt in tokens, and the seed of each response wanted."""
+
+    key: str
+    prompt: tuple[int, ...]
+    seeds: tuple[int, ...]
+    first_sample: int = 0
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response in tokens, without the token that ends it; `cut` where a slot met its limit."""
+
+    key: str
+    sample: int
+    seed: int
+    prompt_tokens: int
+    token_ids: tuple[int, ...]
+    cut: bool
+
+
+@dataclass
+class _Sequence:
+    request: Request
+    sample: int
+    slot: int  # cache sequence
+    opening: llama_cpp.llama_sampler_p  # for the first token of a slot, which may not end it
+    sampler: llama_cpp.llama_sampler_p
+    position: int  # of the first pending token
+    pending: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
+    form_slot: int = 0
+    slot_length: int = 0
+    cut: bool = False
+    output: int = -1  # row of the batch whose logits are this sequence's
+
+
+class Engine:
+    """Draws responses of one form from one model, with or without a LoRA adapter.
+
+    `parallel` sequences are decoded together. With `deterministic`, one prompt is in flight at a
+    time and nothing is shared between prompts, so that a response depends on its prompt, its seed
+    and the number of its siblings alone.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        form: Form,
+        settings: SamplerSettings,
+        *,
+        context: int,
+        parallel: int,
+        threads: int,
+        adapter: Path | None = None,
+        deterministic: bool = False,
+    ) -> None:
+        self.model = model
+        self.form = form
+        self.settings = settings
+        self.context = context
+        self.deterministic = deterministic
+        self.parallel = parallel
+        groups = 1 if deterministic else max(2, parallel // 4)
+        self.cells = groups * context + parallel * form.longest
+        self.batch = _Batch(context + parallel * 32)
+        self.handle = self._create_context(threads)
+        self.memory = llama_cpp.llama_get_memory(self.handle)
+        self.adapter = self._load_adapter(adapter) if adapter else None
+        self.first_label = form.slots[0].label
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the cache."""
+        if self.handle:
+            llama_cpp.llama_free(self.handle)
+            self.handle = None
+
+    def _create_context(self, threads: int) -> llama_cpp.llama_context_p:
+        options = llama_cpp.llama_context_default_params()
+        options.n_ctx = self.cells
+        options.n_batch = self.batch.size
+        options.n_ubatch = min(512, self.batch.size)
+        options.n_seq_max = self.parallel + 1
+        options.n_threads = threads
+        options.n_threads_batch = threads
+        options.kv_unified = True
+        handle = llama_cpp.llama_init_from_model(self.model.handle, options)
+        if not handle:
+            raise RecError(
+                f"llama.cpp has no memory for {self.cells} cache cells; "
+                "lower machine.parallel_sequences or llm.context"
+            )
+        return handle
+
+    def _load_adapter(self, path: Path) -> llama_cpp.llama_adapter_lora_p:
+        adapter = llama_cpp.llama_adapter_lora_init(self.model.handle, str(path).encode())
+        if not adapter:
+            raise RecError(f"{path}: not a LoRA adapter for {self.model.path}")
+        adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
+        scales = (ctypes.c_float * 1)(1.0)
+        if llama_cpp.llama_set_adapters_lora(self.handle, adapters, 1, scales) != 0:
+            raise RecError(f"{path}: llama.cpp cannot apply this adapter")
+        return adapter
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+        """Yield the responses of all requests as they are finished, in no particular order.
+
+        Raises RecError where a prompt and its response do not fit the context.
+        """
+        waiting = deque(self._fitting(requests))
+        prefix = [] if self.deterministic else common_prefix([r.prompt for r in waiting])
+        self._decode_prefix(prefix)
+        free = list(range(self.parallel, 0, -1))
+        cells = self.cells - len(prefix)
+        active: list[_Sequence] = []
+        alive: dict[str, int] = {}
+        while waiting or active:
+            self.batch.clear()
+            for sequence in active:
+                sequence.output = self.batch.add(sequence.pending, sequence.position, sequence.slot)
+            admitted: list[_Sequence] = []
+            while waiting and not (self.deterministic and (active or admitted)):
+                need = self._cells(waiting[0], len(prefix))
+                tokens = len(waiting[0].prompt) - len(prefix) + len(self.first_label)
+                if len(waiting[0].seeds) > len(free) or need > cells:
+                    break
+                if self.batch.count + tokens > self.batch.size:
+                    break
+                cells -= need
+                request = waiting.popleft()
+                alive[request.key] = len(request.seeds)
+                admitted += self._admit(request, len(prefix), free)
+            self._decode()
+            self._share(admitted)
+            active += admitted
+            for sequence in active:
+                self._sample(sequence)
+            for sequence in [s for s in active if not s.pending]:
+                active.remove(sequence)
+                free.append(sequence.slot)
+                alive[sequence.request.key] -= 1
+                if not alive[sequence.request.key]:
+                    cells += self._cells(sequence.request, len(prefix))
+                yield self._finish(sequence)
+
+    def _fitting(self, requests: Iterable[Request]) -> Iterator[Request]:
+        for request in requests:
+            length = len(request.prompt) + self.form.longest
+            if length > self.context:
+                raise RecError(
+                    f"prompt {request.key}: {len(request.prompt)} tokens and a response of up to "
+                    f"{self.form.longest} exceed llm.context ({self.context})"
+                )
+            for start in range(0, len(request.seeds), self.parallel):
+                seeds = request.seeds[start : start + self.parallel]
+                key = request.key
+                yield Request(key, request.prompt, seeds, request.first_sample + start)
+
+    def _cells(self, request: Request, prefix: int) -> int:
+        return len(request.prompt) - prefix + len(request.seeds) * self.form.longest
+
+    def _decode_prefix(self, prefix: Sequence[int]) -> None:
+        llama_cpp.llama_memory_clear(self.memory, True)
+        if prefix:
+            self.batch.clear()
+            self.batch.add(prefix, 0, 0)
+            self._decode()
+
+    def _admit(self, request: Request, prefix: int, free: list[int]) -> list[_Sequence]:
+        sequences = [
+            _Sequence(
+                request,
+                request.first_sample + index,
+                free.pop(),
+                self._sampler(seed, self.form.banned_first),
+                self._sampler(seed, self.form.banned),
+                len(request.prompt),
+                pending=list(self.first_label),
+                written=list(self.first_label),
+            )
+            for index, seed in enumerate(request.seeds)
+        ]
+        lead = sequences[0].slot
+        if prefix:
+            llama_cpp.llama_memory_seq_cp(self.memory, 0, lead, 0, prefix)
+        row = self.batch.add([*request.prompt[prefix:], *self.first_label], prefix, lead)
+        for sequence in sequences:
+            sequence.output = row
+        return sequences
+
+    def _share(self, admitted: Sequence[_Sequence]) -> None:
+        leads: dict[str, int] = {}
+        for sequence in admitted:
+            lead = leads.setdefault(sequence.request.key, sequence.slot)
+            if sequence.slot != lead:
+                llama_cpp.llama_memory_seq_cp(self.memory, lead, sequence.slot, -1, -1)
+
+    def _decode(self) -> None:
+        status = llama_cpp.llama_decode(self.handle, self.batch.struct)
+        if status != 0:
+            raise RuntimeError(f"llama_decode returned {status} for {self.batch.count} tokens")
+
+    def _sample(self, sequence: _Sequence) -> None:
+        sampler = sequence.sampler if sequence.slot_length else sequence.opening
+        token = llama_cpp.llama_sampler_sample(sampler, self.handle, sequence.output)
+        sequence.position += len(sequence.pending)
+        sequence.slot_length += 1
+        ended = token == self.form.end
+        full = sequence.slot_length >= self.form.slots[sequence.form_slot].limit
+        if not ended:
+            sequence.written.append(token)
+            sequence.pending = [token]
+        if not ended and not full:
+            return
+        sequence.cut |= not ended
+        sequence.form_slot += 1
+        sequence.slot_length = 0
+        if sequence.form_slot == len(self.form.slots):
+            sequence.pending = []
+            return
+        given = [self.form.end, *self.form.slots[sequence.form_slot].label]
+        sequence.written += given
+        sequence.pending = given if ended else [token, *given]
+
+    def _finish(self, sequence: _Sequence) -> Response:
+        llama_cpp.llama_memory_seq_rm(self.memory, sequence.slot, -1, -1)
+        llama_cpp.llama_sampler_free(sequence.opening)
+        llama_cpp.llama_sampler_free(sequence.sampler)
+        request = sequence.request
+        return Response(
+            key=request.key,
+            sample=sequence.sample,
+            seed=request.seeds[sequence.sample - request.first_sample],
+            prompt_tokens=len(request.prompt),
+            token_ids=tuple(sequence.written),
+            cut=sequence.cut,
+        )
+
+    def _sampler(self, seed: int, banned: Sequence[int]) -> llama_cpp.llama_sampler_p:
+        settings = self.settings
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+
+        def add(sampler: llama_cpp.llama_sampler_p) -> None:
+            llama_cpp.llama_sampler_chain_add(chain, sampler)
+
+        bias = (llama_cpp.llama_logit_bias * len(banned))()
+        for entry, token in zip(bias, banned, strict=True):
+            entry.token, entry.bias = token, float("-inf")
+        add(llama_cpp.llama_sampler_init_logit_bias(self.model.size, len(banned), bias))
+        if settings.repeat_penalty != 1.0:
+            penalty = settings.repeat_penalty
+            add(llama_cpp.llama_sampler_init_penalties(self.model.size, 64, penalty, 0.0, 0.0))
+        if settings.top_k > 0:
+            add(llama_cpp.llama_sampler_init_top_k(settings.top_k))
+        if settings.top_p < 1.0:
+            add(llama_cpp.llama_sampler_init_top_p(settings.top_p, 1))
+        if settings.min_p > 0.0:
+            add(llama_cpp.llama_sampler_init_min_p(settings.min_p, 1))
+        if settings.temperature > 0.0:
+            add(llama_cpp.llama_sampler_init_temp(settings.temperature))
+            add(llama_cpp.llama_sampler_init_dist(seed))
+        else:
+            add(llama_cpp.llama_sampler_init_greedy())
+        return chain
+
+
+class _Batch:
+    """A llama_batch over numpy arrays, filled anew for each step."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.count = 0
+        self.tokens = np.zeros(size, np.int32)
+        self.positions = np.zeros(size, np.int32)
+        self.slots = np.zeros(size, np.int32)
+        self.ones = np.ones(size, np.int32)
+        self.wanted = np.zeros(size, np.int8)
+        integer = ctypes.POINTER(ctypes.c_int32)
+        base = self.slots.ctypes.data
+        rows = [ctypes.cast(base + 4 * row, integer) for row in range(size)]
+        self.rows = (integer * size)(*rows)
+        self.struct = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=self.tokens.ctypes.data_as(integer),
+            embd=None,
+            pos=self.positions.ctypes.data_as(integer),
+            n_seq_id=self.ones.ctypes.data_as(integer),
+            seq_id=self.rows,
+            logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def clear(self) -> None:
+        self.count = 0
+        self.struct.n_tokens = 0
+
+    def add(self, tokens: Sequence[int], position: int, slot: int) -> int:
+        """Append a sequence's tokens; return the row of the last one, whose logits are wanted."""
+        start, stop = self.count, self.count + len(tokens)
+        self.tokens[start:stop] = tokens
+        self.positions[start:stop] = np.arange(position, position + len(tokens))
+        self.slots[start:stop] = slot
+        self.wanted[start:stop] = 0
+        self.wanted[stop - 1] = 1
+        self.count = stop
+        self.struct.n_tokens = stop
+        return stop - 1
+
+
+def common_prefix(prompts: Sequence[tuple[int, ...]]) -> list[int]:
+    """Longest common prefix of all prompts, at least one token short of each."""
+    if len(prompts) < 2:
+        return []
+    first, last = min(prompts), max(prompts)
+    limit = min(len(prompt) for prompt in prompts) - 1
+    length = 0
+    while length < limit and first[length] == last[length]:
+        length += 1
+    return list(first[:length])

@@ -1,0 +1,147 @@
+"""A GGUF model in llama.cpp: its vocabulary, its chat template, its weights."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from rec.errors import RecError
+
+Message = Mapping[str, str]
+
+#: Private-use characters: they stand for a message's text while the template is rendered.
+_OPEN, _CLOSE = "\ue000", "\ue001"
+
+
+@llama_cpp.llama_log_callback
+def _silent(_level: int, _text: bytes, _data: ctypes.c_void_p) -> None:
+    return None
+
+
+class Model:
+    """A loaded GGUF file; a context manager, since llama.cpp owns the memory.
+
+    With `vocabulary_only` no weights are read, which takes milliseconds.
+    Raises RecError where the file is missing, damaged, or has no chat template when one is needed.
+    """
+
+    def __init__(self, path: Path, *, vocabulary_only: bool = False) -> None:
+        if not path.is_file():
+            raise RecError(f"{path}: no such file; run the stage import-llm")
+        llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+        llama_cpp.llama_backend_init()
+        options = llama_cpp.llama_model_default_params()
+        options.vocab_only = vocabulary_only
+        options.n_gpu_layers = -1
+        self.path = path
+        self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
+        if not self.handle:
+            raise RecError(f"{path}: not a GGUF model that llama.cpp can load (truncated?)")
+        self.vocabulary = llama_cpp.llama_model_get_vocab(self.handle)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the weights."""
+        if self.handle:
+            llama_cpp.llama_model_free(self.handle)
+            self.handle = None
+
+    @property
+    def size(self) -> int:
+        """Number of tokens of the vocabulary."""
+        return int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
+
+    @property
+    def eos(self) -> int:
+        """The token that ends an answer."""
+        return int(llama_cpp.llama_vocab_eos(self.vocabulary))
+
+    def tokenize(self, text: str, *, control: bool = False) -> list[int]:
+        """Token ids of `text`.
+
+        Unless `control`, text that spells a control token (`<|im_end|>`) stays plain characters.
+        """
+        raw = text.encode()
+        room = len(raw) + 8
+        ids = (llama_cpp.llama_token * room)()
+        count = llama_cpp.llama_tokenize(self.vocabulary, raw, len(raw), ids, room, False, control)
+        if count < 0:
+            raise RecError(f"{self.path}: llama.cpp cannot tokenize {text[:40]!r}")
+        return list(ids[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; empty for a control token."""
+        buffer = ctypes.create_string_buffer(256)
+        count = llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, 256, 0, False)
+        return buffer.raw[: max(count, 0)]
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """`piece` of every token."""
+        return [self.piece(token) for token in range(self.size)]
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of token ids; control tokens are left out."""
+        return b"".join(self.piece(token) for token in ids).decode("utf-8", errors="replace")
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token is no text: a control token, or one that ends an answer."""
+        return bool(
+            llama_cpp.llama_vocab_is_control(self.vocabulary, token)
+            or llama_cpp.llama_vocab_is_eog(self.vocabulary, token)
+        )
+
+    def chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation in the model's own chat template, ready for an answer.
+
+        The template's control tokens become tokens; the messages' texts are plain characters,
+        whatever they spell.
+        """
+        rendered = self._render(messages)
+        ids: list[int] = []
+        for index, part in enumerate(rendered.replace(_CLOSE, _OPEN).split(_OPEN)):
+            ids += self.tokenize(part, control=index % 2 == 0)
+        return ids
+
+    def _render(self, messages: Sequence[Message]) -> str:
+        marked = [
+            {
+                "role": message["role"],
+                "content": _OPEN + _without_marks(message["content"]) + _CLOSE,
+            }
+            for message in messages
+        ]
+        return str(self._formatter(messages=marked).prompt)
+
+    @cached_property
+    def _formatter(self) -> Any:
+        template = llama_cpp.llama_model_chat_template(self.handle, None)
+        if not template:
+            raise RecError(f"{self.path}: the GGUF holds no chat template; use an instruct model")
+        bos = llama_cpp.llama_vocab_bos(self.vocabulary)
+        formatter = Jinja2ChatFormatter(
+            template.decode(),
+            eos_token=self._control_text(self.eos),
+            bos_token=self._control_text(bos) if bos >= 0 else "",
+        )
+        # A prompt must not change with the date of the run.
+        formatter.strftime_now = lambda _format: "26 Jul 2024"
+        return formatter
+
+    def _control_text(self, token: int) -> str:
+        return str(llama_cpp.llama_vocab_get_text(self.vocabulary, token).decode())
+
+
+def _without_marks(text: str) -> str:
+    return text.replace(_OPEN, "").replace(_CLOSE, "")

@@ -1,0 +1,123 @@
+"""One model, two runtimes: the GGUF that is sampled from and the same weights for training.
+
+The given GGUF may be quantised. It is rewritten in BF16 (or kept), and the Hugging Face folder is
+read back from the rewritten file, so that sampling and training see the same values.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import gguf
+import llama_cpp
+
+from rec.errors import RecError
+from rec.files import sha256, write_json
+from rec.llm.model import Model
+
+#: Architectures whose LoRA can be given to llama.cpp (`rec.llm.adapter`).
+ARCHITECTURES = ("llama", "qwen2")
+
+_GGML_TYPE_BF16 = 30
+
+
+def import_weights(source: Path, folder: Path, weights: str, threads: int) -> None:
+    """Write `folder`/model.gguf and `folder`/hf from a GGUF; `weights` is "bf16" or "original".
+
+    Raises RecError where the file is truncated, no GGUF, or of an architecture that cannot be
+    aligned.
+    """
+    architecture = check_gguf(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    working = folder / "model.gguf"
+    if weights == "bf16":
+        rewrite_bf16(source, working, threads)
+    else:
+        shutil.copyfile(source, working)
+    with Model(working, vocabulary_only=True):
+        pass
+    rounding = export_hugging_face(working, folder / "hf")
+    write_json(
+        folder / "import.json",
+        {
+            "source_sha256": sha256(source),
+            "architecture": architecture,
+            "weights": weights,
+            "largest_rounding": rounding,
+        },
+    )
+
+
+def check_gguf(path: Path) -> str:
+    """The architecture of a GGUF whose tensors are all there and can be aligned; else RecError."""
+    if not path.is_file():
+        raise RecError(f"{path}: no such file; run the stage fetch@llm")
+    try:
+        reader = gguf.GGUFReader(path)
+    except (ValueError, IndexError, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise RecError(f"{path}: not a whole GGUF file ({reason}); fetch it again") from error
+    end = max((tensor.data_offset + tensor.n_bytes for tensor in reader.tensors), default=0)
+    if not reader.tensors or end > path.stat().st_size:
+        raise RecError(f"{path}: truncated, {path.stat().st_size} of {end} bytes; fetch it again")
+    field = reader.get_field("general.architecture")
+    architecture = str(field.contents()) if field else "none"
+    if architecture not in ARCHITECTURES:
+        allowed = " or ".join(ARCHITECTURES)
+        raise RecError(f"{path}: architecture {architecture!r} cannot be aligned; use {allowed}")
+    return architecture
+
+
+def rewrite_bf16(source: Path, target: Path, threads: int) -> None:
+    """Rewrite a GGUF of any tensor types with BF16 matrices (one-dimensional tensors stay F32)."""
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16
+    options.output_tensor_type = _GGML_TYPE_BF16
+    options.token_embedding_type = _GGML_TYPE_BF16
+    options.allow_requantize = True
+    options.nthread = threads
+    with Model(source, vocabulary_only=True):
+        pass
+    status = llama_cpp.llama_model_quantize(
+        str(source).encode(), str(target).encode(), ctypes.byref(options)
+    )
+    if status != 0:
+        raise RecError(f"{source}: llama.cpp cannot rewrite this file in BF16 (status {status})")
+
+
+def export_hugging_face(working: Path, folder: Path) -> float:
+    """Write a GGUF as a Hugging Face folder in bf16; return the largest change of a value by that.
+
+    The change is 0 for a BF16 working file whose one-dimensional tensors were bf16 to begin with.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    location: dict[str, Any] = {"gguf_file": working.name, "local_files_only": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = AutoModelForCausalLM.from_pretrained(
+            working.parent,
+            **location,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(working.parent, **location)
+    exact = {name: value.clone() for name, value in model.state_dict().items()}
+    for attribute in ("quantization_method", "hf_quantizer", "is_quantized"):
+        if hasattr(model, attribute):
+            delattr(model, attribute)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model = model.to(torch.bfloat16)
+    rounding = max(
+        float((exact[name] - value.float()).abs().max())
+        for name, value in model.state_dict().items()
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return rounding

@@ -1,0 +1,163 @@
+"""What the LLM is asked: a user's history, and the form of the answer (paper, section 4.1).
+
+The instructions come first and are the same for every user, the history comes last, so that the
+tokens of the instructions can be computed once for all users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from rec.tables import PROMPTS
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One line of the card: a label, and whether its value lists titles (which takes more room)."""
+
+    label: str
+    titles: bool
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The words of a kind of item, and the paper's preference factors as slots of a card."""
+
+    items: str
+    person: str
+    consumed: str
+    factors: str
+    slots: tuple[Slot, ...]
+    example: str  # a filled card, for the form alone
+
+
+def _slots(items: str, *others: str) -> tuple[Slot, ...]:
+    first = (Slot(f"Loved {items}:", True), Slot(f"Disliked {items}:", True))
+    rest = tuple(Slot(f"{label}:", False) for label in others)
+    return (*first, *rest, Slot(f"Similar {items}:", True))
+
+
+DOMAINS: dict[str, Domain] = {
+    "films": Domain(
+        items="films",
+        person="viewer",
+        consumed="watched",
+        factors="genre, director and actors, period and country, characters, plot and theme, mood "
+        "and tone, critical acclaim, production quality and soundtrack",
+        slots=_slots("films", "Favourite genres", "People", "Period", "Mood"),
+        example="Loved films: Metropolis; Safety Last!; Nosferatu\n"
+        "Disliked films: Ben-Hur; Wings\n"
+        "Favourite genres: horror, comedy, science fiction\n"
+        "People: Fritz Lang, Harold Lloyd, Brigitte Helm\n"
+        "Period: the 1920s\n"
+        "Mood: eerie, playful\n"
+        "Similar films: Faust; The General; Sunrise",
+    ),
+    "books": Domain(
+        items="books",
+        person="reader",
+        consumed="read",
+        factors="genre, author, period and setting, characters, plot and theme, mood and style, "
+        "critical acclaim and length",
+        slots=_slots("books", "Favourite genres", "Authors", "Period", "Mood"),
+        example="Loved books: Dracula; The Moonstone; Carmilla\n"
+        "Disliked books: Middlemarch; The Ambassadors\n"
+        "Favourite genres: gothic, mystery, adventure\n"
+        "Authors: Bram Stoker, Wilkie Collins, Sheridan Le Fanu\n"
+        "Period: the 19th century\n"
+        "Mood: dark, suspenseful\n"
+        "Similar books: The Woman in White; Frankenstein; Uncle Silas",
+    ),
+    "products": Domain(
+        items="products",
+        person="shopper",
+        consumed="bought",
+        factors="kind of product, brand, purpose, ingredients or materials, price, quality and "
+        "packaging",
+        slots=_slots("products", "Favourite kinds", "Brands", "Purpose", "Style"),
+        example="Loved products: Castile Soap Bar; Boar Bristle Brush; Cedar Shoe Tree\n"
+        "Disliked products: Scented Candle Set; Glitter Gel\n"
+        "Favourite kinds: soap, brushes, leather care\n"
+        "Brands: Dr. Bronner's, Kent, Saphir\n"
+        "Purpose: everyday care\n"
+        "Style: plain, durable\n"
+        "Similar products: Olive Oil Soap; Badger Shaving Brush; Shoe Cream",
+    ),
+}
+
+
+def instructions(domain: Domain, response: str) -> str:
+    """The system message: the task, and the form of the answer ("card" or "text")."""
+    task = (
+        f"You describe the taste of a {domain.person} from the {domain.items} that they "
+        f"{domain.consumed}."
+    )
+    if response == "text":
+        return f"{task} Think of {domain.factors}. Answer in a few sentences that name titles."
+    return (
+        f"{task} Fill in a card of this form with what the history shows, the {domain.items} that "
+        f"set this {domain.person} apart first. An example for another {domain.person}:\n"
+        + domain.example
+    )
+
+
+def history_text(domain: Domain) -> pl.Expr:
+    """Expression over grouped interactions (`liked`, `title`): the history as plain text."""
+    liked = pl.col("title").filter(pl.col("liked")).str.join("; ")
+    disliked = pl.col("title").filter(~pl.col("liked")).str.join("; ")
+    return pl.concat_str(
+        pl.lit(f"Loved {domain.items}: "),
+        liked.replace("", "none"),
+        pl.lit(f"\nDisliked {domain.items}: "),
+        disliked.replace("", "none"),
+    )
+
+
+def user_prompts(
+    interactions: pl.DataFrame,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    *,
+    domain: str,
+    response: str,
+    history: int,
+    positive_rating: float,
+) -> pl.DataFrame:
+    """One prompt per user over the `history` most recent interactions of the profile part.
+
+    Takes the tables INTERACTIONS, ITEMS and USERS, returns PROMPTS, one row per row of `users`.
+    """
+    words = DOMAINS[domain]
+    system = instructions(words, response)
+    shown = (
+        interactions.filter(pl.col("part") == "profile")
+        .filter(pl.col("position") >= pl.col("position").max().over("user") + 1 - history)
+        .join(items, on="item", how="left")
+        .sort("user", "position", descending=[False, True])
+        .with_columns(
+            liked=pl.col("rating") >= positive_rating,
+            title=pl.col("title").str.replace_all(r"\s+", " ").str.strip_chars(),
+        )
+    )
+    texts = shown.group_by("user", maintain_order=True).agg(history=history_text(words))
+    message = pl.struct(
+        role=pl.lit("user"),
+        content=pl.concat_str(
+            pl.lit(f"The history of this {words.person}, latest first.\n"), pl.col("history")
+        ),
+    )
+    return (
+        users.select("user", "split")
+        .join(texts, on="user", how="inner")
+        .with_columns(
+            key=pl.concat_str(pl.lit("user:"), pl.col("user")),
+            kind=pl.lit("user"),
+            messages=pl.concat_list(
+                pl.struct(role=pl.lit("system"), content=pl.lit(system)), message
+            ),
+        )
+        .select(list(PROMPTS))
+        .sort("key")
+    )

@@ -1,0 +1,59 @@
+"""The variants of the comparison: what a re-ranker is told besides ids, categories and ratings."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+
+from rec.errors import RecError
+from rec.rerank.features import Features
+from rec.rerank.metrics import average_precision, ndcg
+from rec.rerank.training import Judged
+from rec.tables import RUNS
+
+NONE = "none"  # no text at all
+ITEMS = "items"  # the items' texts
+HISTORY = "history"  # the items' texts, and each user's history as text
+POPULARITY = "popularity"  # no re-ranker: the initial order
+
+
+def policy_of(variant: str, policies: list[int]) -> int | None:
+    """The policy whose responses a variant uses; None for a variant without responses.
+
+    Raises RecError for a variant that does not exist.
+    """
+    if variant in (NONE, ITEMS, HISTORY, POPULARITY):
+        return None
+    if variant.isdecimal() and int(variant) in policies:
+        return int(variant)
+    names = ", ".join([POPULARITY, NONE, ITEMS, HISTORY, *map(str, policies)])
+    raise RecError(f"variant {variant!r} does not exist; use one of {names}")
+
+
+def initial_order(features: Features, rows: torch.Tensor) -> Judged:
+    """The metrics of lists as the initial ranker left them."""
+    labels = features.labels[rows]
+    places = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
+    mask = features.items[rows] > 0
+    none = np.full(len(rows), -1)
+    scores = (ndcg(-places, labels, 5, mask), average_precision(-places, labels, 5, mask))
+    return Judged(rows.cpu().numpy(), none, *scores, np.full(len(rows), np.nan))
+
+
+def runs_table(features: Features, judged: Judged, variant: str, seed: int) -> pl.DataFrame:
+    """RUNS rows of one seed: per list, the mean over the responses of its user."""
+    rows, place = np.unique(judged.rows, return_inverse=True)
+    count = np.bincount(place)
+    owner = features.list_user.cpu().numpy()[rows]
+    return pl.DataFrame(
+        {
+            "variant": [variant] * len(rows),
+            "seed": [seed] * len(rows),
+            "list": [features.lists[row] for row in rows],
+            "user": [features.users[user] for user in owner],
+            "ndcg@5": np.bincount(place, weights=judged.ndcg) / count,
+            "map@5": np.bincount(place, weights=judged.average_precision) / count,
+        },
+        schema=dict(RUNS),
+    )

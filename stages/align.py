@@ -1,0 +1,45 @@
+"""Stage align: a round of DPO, from the policy that it judged to the next (paper, section 4.3)."""
+
+import click
+import polars as pl
+
+from rec.config import Params
+from rec.errors import RecError
+from rec.files import atomic_path, write_json
+from rec.llm.adapter import export_adapter
+from rec.llm.model import Model
+from rec.tables import PAIRS, read_table
+from stages import layout
+from stages.runner import stage
+
+
+@stage
+@click.argument("round_", metavar="ROUND", type=click.IntRange(min=1))
+def main(params: Params, round_: int) -> None:
+    """Align the LLM on the pairs of a ROUND."""
+    from rec.align import CURVE, align, token_pairs
+
+    if str(round_) not in params.rounds:
+        raise RecError(f"round {round_} is not in params.rounds ({', '.join(params.rounds)})")
+    start = params.rounds[str(round_)]
+    with Model(layout.GGUF, vocabulary_only=True) as model:
+        pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model)
+    with atomic_path(layout.policy(round_)) as folder:
+        curve = align(
+            pairs,
+            base=layout.HF,
+            previous=layout.policy(start) if layout.adapter_gguf(start) else None,
+            target=folder,
+            settings=params.align,
+            seed=params.seed,
+            work=layout.WORK / f"align-{round_}",
+            threads=params.machine.threads,
+        )
+        export_adapter(folder, layout.HF, folder / layout.ADAPTER)
+        write_json(folder / "policy.json", {"adapter": layout.ADAPTER, "llm": params.llm.name})
+    with atomic_path(layout.alignment(round_)) as path:
+        pl.DataFrame(curve, schema=dict.fromkeys(CURVE, pl.Float64)).write_csv(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Stage encode POLICY: the vectors of a policy's responses, and whether they tell users apart."""
+
+import dataclasses
+
+import click
+import polars as pl
+
+from rec.config import Params
+from rec.errors import RecError
+from rec.files import write_json
+from rec.identifiability import identifiability, response_cosines
+from rec.knowledge import Encoder, matrix, read_vectors, vectors_table
+from rec.tables import RESPONSES, read_table, vectors_schema, write_table
+from stages import inputs, layout
+from stages.runner import stage
+
+
+@stage
+@click.argument("policy", type=int)
+def main(params: Params, policy: int) -> None:
+    """Encode the responses of a policy."""
+    inputs.use_threads(params)
+    responses = read_table(layout.responses(policy), RESPONSES)
+    encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
+    vectors = vectors_table(
+        responses["key"].to_list(),
+        responses["sample"].to_list(),
+        encoder.encode(responses["text"].to_list()),
+    )
+    histories = read_vectors(layout.HISTORY_VECTORS)
+    rows = histories.select("key").with_row_index("row")
+    owners = vectors.select("key").join(rows, on="key", how="left", maintain_order="left")["row"]
+    if owners.null_count():
+        raise RecError(f"{layout.responses(policy)}: a response has no prompt; sample again")
+    found = identifiability(matrix(vectors), owners.cast(pl.Int64).to_numpy(), matrix(histories))
+    within, between = response_cosines(matrix(vectors), owners.cast(pl.Int64).to_numpy())
+    write_table(vectors, layout.vectors(policy), vectors_schema(encoder.dimension))
+    cosines = {"within_user_cosine": within, "between_user_cosine": between}
+    write_json(layout.identifiability(policy), {**dataclasses.asdict(found), **cosines})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Stage encode-catalogue: vectors of what is known without an LLM, items and histories as text.
+
+They are the knowledge of the variants "items" and "history", and every policy's item knowledge.
+"""
+
+from rec.config import Params
+from rec.knowledge import Encoder, item_text, vectors_table
+from rec.tables import ITEMS, read_table, vectors_schema, write_table
+from stages import inputs, layout
+from stages.runner import stage
+
+
+@stage
+def main(params: Params) -> None:
+    """Encode each item's title, year and categories, and each user's history as plain text."""
+    inputs.use_threads(params)
+    items = read_table(layout.ITEMS, ITEMS)
+    prompts = inputs.prompts()
+    encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
+    texts = [
+        item_text(row["title"], row["year"], row["categories"])
+        for row in items.iter_rows(named=True)
+    ]
+    schema = vectors_schema(encoder.dimension)
+    for keys, values, path in (
+        (items["item"].to_list(), texts, layout.ITEM_VECTORS),
+        (prompts["key"].to_list(), prompts["history"].to_list(), layout.HISTORY_VECTORS),
+    ):
+        write_table(vectors_table(keys, [0] * len(keys), encoder.encode(values)), path, schema)
+
+
+if __name__ == "__main__":
+    main()

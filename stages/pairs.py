@@ -1,0 +1,30 @@
+"""Stage pairs ROUND: preference pairs from the scores of a round."""
+
+import click
+
+from rec.config import Params
+from rec.files import write_json
+from rec.preferences import preference_pairs
+from rec.tables import PAIRS, PROMPTS, RESPONSES, SCORES, read_table, write_table
+from stages import layout
+from stages.inputs import judged_policy
+from stages.runner import stage
+
+
+@stage
+@click.argument("round_", metavar="ROUND", type=int)
+def main(params: Params, round_: int) -> None:
+    """Choose each train user's best and worst response."""
+    policy = judged_policy(params, round_)
+    pairs, metrics = preference_pairs(
+        read_table(layout.scores(round_), SCORES),
+        read_table(layout.responses(policy), RESPONSES),
+        read_table(layout.PROMPTS, PROMPTS),
+        params.pairs,
+    )
+    write_table(pairs, layout.pairs(round_), PAIRS)
+    write_json(layout.pairs_metrics(round_), metrics)
+
+
+if __name__ == "__main__":
+    main()

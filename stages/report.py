@@ -1,0 +1,35 @@
+"""Stage report: everything that the run found, as one page that opens without a network."""
+
+from rec import evaluation, report
+from rec.config import Params
+from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, read_csv
+from rec.files import atomic_path, read_json
+from rec.tables import PAIRS, PROMPTS, read_table
+from stages import layout
+from stages.runner import stage
+
+
+@stage
+def main(params: Params) -> None:
+    """Write report.html."""
+    rounds = [int(number) for number in params.rounds]
+    trained = [v for v in evaluation.variants(params.policies) if v != evaluation.POPULARITY]
+    run = report.Run(
+        params=params,
+        metrics=read_json(layout.METRICS),
+        reward_curves=read_csv(layout.PLOTS / "reward.csv", REWARD_CURVES),
+        alignment_curves=read_csv(layout.PLOTS / "alignment.csv", ALIGNMENT_CURVES),
+        rewards={number: read_json(layout.reward(number) / "reward.json") for number in rounds},
+        training={variant: read_json(layout.training(variant)) for variant in trained},
+        pairs={number: read_table(layout.pairs(number), PAIRS) for number in rounds},
+        pairs_metrics={number: read_json(layout.pairs_metrics(number)) for number in rounds},
+        sampling={policy: read_json(layout.sampling_metrics(policy)) for policy in params.policies},
+        prepared=read_json(layout.PREPARED),
+        prompts=read_table(layout.PROMPTS, PROMPTS),
+    )
+    with atomic_path(layout.REPORT) as temporary:
+        temporary.write_text(report.render(run), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Small synthetic worlds for the tests of re-ranking, reward and preferences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from rec.config import Ranker
+from rec.knowledge import vectors_table
+from rec.rerank.features import (
+    Features,
+    Knowledge,
+    build_features,
+    item_knowledge,
+    user_knowledge,
+)
+from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS
+
+GROUPS = 4
+DIMENSION = 12
+
+RANKER = Ranker(
+    embedding=8,
+    hidden=16,
+    heads=2,
+    layers=1,
+    history=5,
+    experts_shared=1,
+    experts_specific=1,
+    knowledge=8,
+    dropout=0.0,
+    learning_rate=0.01,
+    weight_decay=0.0,
+    batch_size=64,
+    epochs=12,
+    patience=4,
+)
+
+
+def ranker(**changes: int | float) -> Ranker:
+    """The small re-ranker of the tests, with changes."""
+    return replace(RANKER, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class World:
+    """Users who like the items of one group, told by nothing but their text vectors."""
+
+    items: pl.DataFrame
+    interactions: pl.DataFrame
+    lists: pl.DataFrame
+    prompts: pl.DataFrame
+    item_vectors: pl.DataFrame
+    user_vectors: pl.DataFrame
+    tastes: dict[str, int]
+
+    def features(self, history: int = RANKER.history) -> Features:
+        return build_features(self.items, self.interactions, self.lists, history, (1.0, 5.0))
+
+    def item_knowledge(self, features: Features) -> Knowledge:
+        return item_knowledge(features, self.item_vectors)
+
+    def knowledge(self, features: Features, vectors: pl.DataFrame | None = None) -> Knowledge:
+        """Items' vectors, and the users' (or other vectors of theirs)."""
+        table = self.user_vectors if vectors is None else vectors
+        return user_knowledge(features, self.item_knowledge(features), table, self.prompts)
+
+
+def world(
+    users: int = 80,
+    lists: int = 4,
+    items: int = 24,
+    size: int = 6,
+    samples: int = 1,
+    noise: float = 0.2,
+    seed: int = 0,
+) -> World:
+    """Random histories and ratings; a list's liked items are those of the user's group.
+
+    Sample 0 of a user's vectors names the group; each further sample names it less clearly.
+    """
+    rng = np.random.default_rng(seed)
+    names = [f"i{n:03d}" for n in range(items)]
+    groups = np.arange(items) % GROUPS
+    people = [f"u{n:03d}" for n in range(users)]
+    tastes = {user: int(rng.integers(GROUPS)) for user in people}
+    splits = {user: ("train", "train", "train", "valid", "test")[n % 5] for n, user in enumerate(people)}
+    length = 4 + 2 * lists
+    interactions = [
+        {
+            "user": user,
+            "item": names[int(item)],
+            "rating": float(rng.integers(1, 6)),
+            "timestamp": position,
+            "position": position,
+            "part": "profile" if position < 4 else "list",
+        }
+        for user in people
+        for position, item in enumerate(rng.choice(items, length))
+    ]
+    rows = [
+        {
+            "list": f"{user}-{number}",
+            "user": user,
+            "split": splits[user],
+            "position": 4 + 2 * number,
+            "items": [names[item] for item in chosen],
+            "labels": [int(groups[item] == tastes[user]) for item in chosen],
+        }
+        for user in people
+        for number in range(lists)
+        for chosen in [rng.choice(items, size, replace=False).tolist()]
+    ]
+    directions = np.eye(DIMENSION)[:GROUPS]
+    keys = [(f"user:{user}", user, sample) for user in people for sample in range(samples)]
+    clear = np.array([1.0 / (1 + sample) for _, _, sample in keys])
+    told = directions[[tastes[user] for _, user, _ in keys]] * clear[:, None]
+    return World(
+        items=pl.DataFrame(
+            {
+                "item": names,
+                "title": [f"Film {name}" for name in names],
+                "year": [1990] * items,
+                "categories": [["Drama"] if n % 2 else ["Comedy", "Drama"] for n in range(items)],
+            },
+            schema=dict(ITEMS),
+        ),
+        interactions=pl.DataFrame(interactions, schema=dict(INTERACTIONS)),
+        lists=pl.DataFrame(rows, schema=dict(LISTS)),
+        prompts=prompts_of(people, splits),
+        item_vectors=vectors_table(names, [0] * items, _noisy(directions[groups], noise, rng)),
+        user_vectors=vectors_table(
+            [key for key, _, _ in keys], [s for _, _, s in keys], _noisy(told, noise, rng)
+        ),
+        tastes=tastes,
+    )
+
+
+def random_vectors(made: World, seed: int = 1) -> pl.DataFrame:
+    """Vectors for the same users that tell nothing."""
+    table = made.user_vectors
+    shape = (table.height, DIMENSION)
+    drawn = np.random.default_rng(seed).normal(size=shape).astype(np.float16)
+    return vectors_table(table["key"].to_list(), table["sample"].to_list(), drawn)
+
+
+def prompts_of(users: list[str], splits: dict[str, str]) -> pl.DataFrame:
+    """A PROMPTS table of users."""
+    return pl.DataFrame(
+        {
+            "key": [f"user:{user}" for user in users],
+            "kind": ["user"] * len(users),
+            "user": users,
+            "split": [splits[user] for user in users],
+            "messages": [[{"role": "user", "content": f"What does {user} like?"}] for user in users],
+            "history": [f"Films of {user}" for user in users],
+        },
+        schema=dict(PROMPTS),
+    ).sort("key")
+
+
+def _noisy(values: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
+    return (values + noise * rng.normal(size=values.shape)).astype(np.float16)

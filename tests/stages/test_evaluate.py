@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from rec.tables import RUNS, read_table, write_table
+from stages import layout
+from stages.evaluate import main
+from tests.synthetic_run import params_file, write_run
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_run()
+    params_file(tmp_path)
+    return tmp_path
+
+
+def evaluate() -> Result:
+    return CliRunner().invoke(main, [])
+
+
+def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
+    result = evaluate()
+    assert (result.exit_code, result.output) == (0, "")
+    metrics = json.loads(layout.METRICS.read_text())
+    assert list(metrics) == [
+        *("popularity", "none", "items", "history", "base", "round_1", "round_2"),
+        *("identifiability", "test_users", "test_lists", "seeds", "bootstrap"),
+    ]
+    assert (metrics["test_users"], metrics["test_lists"], metrics["seeds"]) == (12, 36, 2)
+    assert metrics["identifiability"]["round_2"] == {"mrr": 0.5, "median_rank": 13.333333}
+    assert metrics["bootstrap"] == 200
+    assert sorted(path.name for path in layout.PLOTS.iterdir()) == [
+        "alignment.csv",
+        "results.csv",
+        "reward.csv",
+    ]
+
+
+def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
+    evaluate()
+    results = pl.read_csv(layout.PLOTS / "results.csv")
+    reward = pl.read_csv(layout.PLOTS / "reward.csv")
+    alignment = pl.read_csv(layout.PLOTS / "alignment.csv")
+    metrics = json.loads(layout.METRICS.read_text())
+    assert results.columns == ["variant", "value", "low", "high"]
+    assert results["value"][6] == metrics["round_2"]["ndcg@5"]
+    assert reward.columns == ["round", "fold", "epoch", "train_loss", "valid_ndcg"]
+    assert reward.shape == (24, 5)
+    assert reward.row(23) == (2, 1, 6, 0.333333, 0.761667)
+    assert alignment.columns == [
+        *("round", "step", "loss", "margin", "accuracy", "chosen_reward", "rejected_reward")
+    ]
+    assert alignment.row(12) == (2, 1, 0.67, 0.04, 0.57, 0.01, -0.01)
+    assert len(alignment) == 24
+
+
+def test_same_inputs_give_the_same_bytes(run: Path) -> None:
+    evaluate()
+    outputs = [layout.METRICS, *layout.PLOTS.iterdir()]
+    before = [path.read_bytes() for path in outputs]
+    table = read_table(layout.runs("1"), RUNS)
+    write_table(table.sample(fraction=1, shuffle=True, seed=3), layout.runs("1"), RUNS)
+    evaluate()
+    assert [path.read_bytes() for path in outputs] == before
+
+
+def test_no_rounds_leave_plots_with_headers_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(rounds=0)
+    params_file(tmp_path, rounds=0)
+    assert evaluate().exit_code == 0
+    text = (layout.PLOTS / "alignment.csv").read_text()
+    assert text == "round,step,loss,margin,accuracy,chosen_reward,rejected_reward\n"
+    assert (layout.PLOTS / "reward.csv").read_text() == "round,fold,epoch,train_loss,valid_ndcg\n"
+
+
+def refused() -> str:
+    result = evaluate()
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert not layout.METRICS.exists()
+    return result.output
+
+
+def test_missing_list_is_one_line_that_names_the_variant(run: Path) -> None:
+    table = read_table(layout.runs("items"), RUNS)
+    write_table(table.filter(pl.col("list") != "u03-1"), layout.runs("items"), RUNS)
+    assert "'items': list 'u03-1' is missing with seed 1" in refused()
+
+
+def test_missing_inputs_are_one_line_that_names_the_file(run: Path) -> None:
+    layout.alignment(2).unlink()
+    assert "data/alignment/2.csv: no such file" in refused()
+    layout.identifiability(1).unlink()
+    assert "data/vectors/1.json: no such file" in refused()
+    layout.runs("history").unlink()
+    assert "data/runs/history.parquet: no such file" in refused()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step,loss\n1,0.5\n", "data/alignment/1.csv: column 'margin' is missing"),
+        (
+            "step,loss,margin,accuracy,chosen_reward,rejected_reward\none,2,3,4,5,6\n",
+            "data/alignment/1.csv: not a readable CSV file",
+        ),
+        ("", "data/alignment/1.csv: not a readable CSV file"),
+    ],
+)
+def test_broken_alignment_is_refused(run: Path, text: str, message: str) -> None:
+    layout.alignment(1).write_text(text)
+    assert message in refused()

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rec.files import read_json
+from rec.results import text_table
+from stages import evaluate, layout
+from stages.results import main
+from tests.synthetic_run import ROOT, params_file, write_run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_prints_table_summary_and_places(folder: Path) -> None:
+    write_run()
+    params_file(folder)
+    CliRunner().invoke(evaluate.main, [])
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 0
+    assert result.output.startswith(text_table(read_json(layout.METRICS)))
+    assert "Over 12 test users, the LLM after 2 rounds of DPO differs" in result.output
+    assert f"metrics: {folder / 'metrics.json'}" in result.output
+    assert "report.html is not there; make it with `dvc repro report`" in result.output
+    assert max(len(line) for line in result.output.splitlines() if "/" not in line) <= 100
+    layout.REPORT.write_text("<!DOCTYPE html>")
+    assert f"report:  {folder / 'report.html'}\n" in CliRunner().invoke(main, []).output
+
+
+def test_without_metrics_one_line_names_the_command(folder: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "stages.results"],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == "Error: metrics.json: no results yet; make them with `dvc repro`\n"
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"base": {"ndcg@5": 1}}'])
+def test_broken_metrics_are_one_line(folder: Path, text: str) -> None:
+    layout.METRICS.write_text(text)
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert result.output.startswith("Error: metrics")

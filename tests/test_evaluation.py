@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from rec.errors import RecError
+from rec.evaluation import bootstrap_interval, evaluate, slug, user_means, variants
+from rec.results import (
+    Estimate,
+    label,
+    level,
+    points,
+    results_plot,
+    rows,
+    summary,
+    text_table,
+)
+from tests.synthetic_run import identifiability, random_runs, runs_table
+
+BASE = {"a": [0.5, 0.7], "b": [0.2, 0.4], "c": [0.9, 0.9]}
+
+unit = st.floats(0, 1, width=32)
+columns = hnp.arrays(
+    np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2), elements=unit
+)
+
+
+def shifted(shift: float) -> dict[str, list[float]]:
+    return {user: [value + shift for value in values] for user, values in BASE.items()}
+
+
+def small_runs() -> dict[str, pl.DataFrame]:
+    """The base LLM is 0.1 better than no knowledge and round 1 is 0.05 better than the base."""
+    return {
+        "popularity": runs_table("popularity", shifted(-0.2)),
+        "none": runs_table("none", shifted(-0.1)),
+        "0": runs_table("0", BASE, maps=shifted(0.05)),
+        "1": runs_table("1", shifted(0.05)),
+    }
+
+
+def compare(runs: dict[str, pl.DataFrame], resamples: int = 200) -> dict[str, Any]:
+    return evaluate(runs, {0: identifiability(0), 1: identifiability(1)}, resamples, seed=7)
+
+
+def test_interval_of_two_users_worth_0_and_1_is_0_to_1() -> None:
+    low, high = bootstrap_interval(np.array([[0.0], [1.0]]), 1000, seed=1)
+    assert (low[0], high[0]) == (0.0, 1.0)
+
+
+def test_interval_matches_the_normal_approximation() -> None:
+    values = np.random.default_rng(3).normal(0.5, 0.1, (400, 1))
+    low, high = bootstrap_interval(values, 4000, seed=1)
+    error = 1.96 * values.std() / np.sqrt(400)
+    assert low[0] == pytest.approx(values.mean() - error, abs=error / 10)
+    assert high[0] == pytest.approx(values.mean() + error, abs=error / 10)
+
+
+def test_interval_is_of_all_resamples_asked_for() -> None:
+    """Of one resample both ends are its mean; those after the first chunk count as well."""
+    values = np.random.default_rng(3).normal(0.5, 0.1, (50, 1))
+    low, high = bootstrap_interval(values, 1, seed=1)
+    assert low[0] == high[0]
+    chunk = bootstrap_interval(values, 256, seed=1)
+    assert (bootstrap_interval(values, 700, seed=1) != chunk).all()
+
+
+@given(columns)
+def test_interval_lies_around_the_mean_and_within_the_values(values: Any) -> None:
+    low, high = bootstrap_interval(values, 200, seed=1)
+    error = 4 * values.std(axis=0) / np.sqrt(len(values)) + 1e-9
+    assert (low <= high).all()
+    assert (values.min(axis=0) - 1e-9 <= low).all()
+    assert (high <= values.max(axis=0) + 1e-9).all()
+    assert (low <= values.mean(axis=0) + error).all()
+    assert (high >= values.mean(axis=0) - error).all()
+
+
+@given(columns)
+def test_every_column_meets_the_same_resamples(values: Any) -> None:
+    alone = np.hstack([bootstrap_interval(values[:, [c]], 150, 5) for c in range(values.shape[1])])
+    assert bootstrap_interval(values, 150, 5) == pytest.approx(alone)
+
+
+def test_user_mean_is_over_lists_then_seeds() -> None:
+    runs = small_runs()
+    seed_1 = runs_table("0", {"a": [0.0, 1.0], "b": [0.0, 0.0], "c": [0.0, 0.0]}, seeds=[1])
+    seed_2 = runs_table("0", {"a": [1.0, 1.0], "b": [0.0, 1.0], "c": [0.0, 0.0]}, seeds=[2])
+    runs["0"] = pl.concat([seed_1, seed_2])
+    users, means = user_means(runs)
+    assert users == ["a", "b", "c"]
+    assert means["0"][:, 0].tolist() == [0.75, 0.25, 0.0]
+
+
+def test_users_weigh_the_same_however_many_lists_they_have() -> None:
+    values = {"a": [1.0, 1.0, 1.0], "b": [0.0]}
+    metrics = compare({v: runs_table(v, values) for v in ("none", "0", "1")})
+    assert metrics["base"]["ndcg@5"] == 0.5
+
+
+def test_values_by_hand() -> None:
+    """Base: users 0.6, 0.3 and 0.9, mean 0.6; MAP@5 is 0.05 above."""
+    metrics = compare(small_runs())
+    assert metrics["base"]["ndcg@5"] == 0.6
+    assert metrics["base"]["map@5"] == 0.65
+    assert metrics["round_1"]["ndcg@5"] == 0.65
+    assert metrics["base"]["ndcg@5_vs_none"] == 0.1
+    assert metrics["popularity"]["ndcg@5_vs_base"] == -0.2
+    assert "ndcg@5_vs_base" not in metrics["base"]
+    assert "ndcg@5_vs_none" not in metrics["popularity"]
+    assert metrics["base"]["ndcg@5_low"] < 0.6 < metrics["base"]["ndcg@5_high"]
+    assert (metrics["test_users"], metrics["test_lists"], metrics["seeds"]) == (3, 6, 2)
+    assert metrics["bootstrap"] == 200
+    assert metrics["identifiability"] == {
+        "chance": {"mrr": 0.0253},
+        "base": {"mrr": 0.1, "median_rank": 40.0},
+        "round_1": {"mrr": 0.3, "median_rank": 20.0},
+    }
+
+
+@settings(max_examples=20)
+@given(st.floats(-0.2, 0.1).map(lambda shift: round(shift, 6)))
+def test_constant_difference_is_found_with_a_zero_width_interval(shift: float) -> None:
+    runs = small_runs() | {"1": runs_table("1", shifted(shift))}
+    found = rows(compare(runs))[-1].vs_base
+    assert found == Estimate(shift, shift, shift)
+    assert found.significant == (shift != 0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_order_of_rows_and_variants_changes_nothing(seed: int) -> None:
+    runs = random_runs([0, 1], users=5)
+    shuffled = {v: runs[v].sample(fraction=1, shuffle=True, seed=seed) for v in reversed(runs)}
+    assert list(compare(shuffled).items()) == list(compare(runs).items())
+
+
+def test_paired_interval_is_narrower_than_the_values_own() -> None:
+    metrics = compare(random_runs([0, 1], users=40), 500)
+    one = metrics["round_1"]
+    paired = one["ndcg@5_vs_base_high"] - one["ndcg@5_vs_base_low"]
+    assert paired < 0.8 * (one["ndcg@5_high"] - one["ndcg@5_low"])
+
+
+def test_other_seed_draws_other_resamples() -> None:
+    runs = random_runs([0, 1])
+    first = evaluate(runs, {}, 100, seed=1)
+    assert first == evaluate(runs, {}, 100, seed=1)
+    assert first != evaluate(runs, {}, 100, seed=2)
+
+
+def test_variants_in_order_with_names_and_labels() -> None:
+    order = variants([2, 0, 1])
+    assert order == ["popularity", "none", "items", "history", "0", "1", "2"]
+    slugs = ["popularity", "none", "items", "history", "base", "round_1", "round_2"]
+    assert [slug(variant) for variant in order] == slugs
+    assert list(compare(random_runs([0, 1])))[:6] == slugs[:6]
+    assert label(slug("2")) == "DPO4Rec, round 2"
+    assert label("history") == "History text, no LLM"
+
+
+def drop(runs: dict[str, pl.DataFrame], variant: str, condition: pl.Expr) -> None:
+    runs[variant] = runs[variant].filter(~condition)
+
+
+@pytest.mark.parametrize("variant", ["popularity", "none", "0", "1"])
+def test_missing_list_names_variant_list_and_seed(variant: str) -> None:
+    runs = small_runs()
+    seed = max(runs[variant]["seed"].to_list())
+    drop(runs, variant, (pl.col("list") == "b-1") & (pl.col("seed") == seed))
+    with pytest.raises(RecError, match=f"variant '{variant}': list 'b-1'.*seed {seed}"):
+        compare(runs)
+
+
+def test_missing_seed_names_variant() -> None:
+    runs = small_runs()
+    drop(runs, "1", pl.col("seed") == 2)
+    with pytest.raises(RecError, match=r"variant '1': seeds are \[1\]; they must be \[1, 2\]"):
+        compare(runs)
+
+
+def test_popularity_has_seed_0_alone() -> None:
+    runs = small_runs() | {"popularity": runs_table("popularity", BASE, seeds=[1, 2])}
+    with pytest.raises(RecError, match=r"'popularity': seeds are \[1, 2\]; they must be \[0\]"):
+        compare(runs)
+
+
+@pytest.mark.parametrize("variant", ["none", "0"])
+def test_the_variants_compared_with_must_be_there(variant: str) -> None:
+    runs = small_runs()
+    del runs[variant]
+    with pytest.raises(RecError, match=f"variant '{variant}' is missing"):
+        compare(runs)
+
+
+def with_value(column: str, value: object) -> dict[str, pl.DataFrame]:
+    runs = small_runs()
+    table = runs["1"]
+    first = pl.int_range(pl.len()) == 0
+    changed = pl.when(first).then(pl.lit(value)).otherwise(pl.col(column))
+    runs["1"] = table.with_columns(changed.cast(table.schema[column]).alias(column))
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("ndcg@5", float("nan"), "'1': ndcg@5 of list 'a-0' is nan; it must lie in 0 to 1"),
+        ("ndcg@5", 1.5, "'1': ndcg@5 of list 'a-0' is 1.5"),
+        ("map@5", None, "'1': map@5 of list 'a-0' is None"),
+        ("variant", "0", "'1': a row belongs to variant '0'"),
+        ("variant", None, "'1': a row belongs to variant None"),
+        ("user", "b", "'1': list 'a-0' belongs to user 'b'"),
+        ("list", "a-1", "'1': list 'a-1' with seed 1 stands twice"),
+    ],
+)
+def test_broken_rows_are_refused(column: str, value: object, message: str) -> None:
+    with pytest.raises(RecError, match=message.replace("[", r"\[")):
+        compare(with_value(column, value))
+
+
+def test_unknown_variant_and_single_user_are_refused() -> None:
+    with pytest.raises(RecError, match="variant 'magic' is unknown"):
+        compare(small_runs() | {"magic": runs_table("magic", BASE)})
+    alone = {v: runs_table(v, {"a": [0.5]}) for v in ("none", "0")}
+    with pytest.raises(RecError, match="1 test users; an interval needs 2"):
+        compare(alone)
+
+
+@pytest.mark.parametrize("broken", [{}, {"mrr": "x"}, [1]])
+def test_broken_identifiability_names_the_policy(broken: Any) -> None:
+    with pytest.raises(RecError, match="identifiability of policy 1"):
+        evaluate(small_runs(), {1: broken}, 100, 1)
+
+
+def test_table_is_aligned_within_100_columns() -> None:
+    table = text_table(compare(random_runs([0, 1])))
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[2].index(".5687", 30) == lines[0].index("MAP@5") == lines[4].rindex(".7676")
+    assert table.isascii()
+    assert "12 test users, 36 lists, 2 seeds" in table
+    assert "200 resamples" in table
+    assert "chance MRR 0.0253" in table
+
+
+def test_table_says_which_differences_are_significant() -> None:
+    metrics = compare(small_runs())
+    metrics["round_1"] |= {"ndcg@5_vs_base_low": -0.01}
+    lines = {line[:16].strip(): line for line in text_table(metrics).splitlines()[:6]}
+    assert "+5.00 [-1.00 +5.00]" in lines["DPO4Rec, round 1"]
+    assert lines["DPO4Rec, round 1"].endswith("  not significant")
+    assert lines["Popularity"].split()[-1] == "significant"
+    assert lines["Popularity"].split()[-2] == "-20.00]"
+    assert lines["Base LLM (KAR)"].endswith(" -")
+
+
+def test_table_shows_identifiability_of_llms_and_dashes_elsewhere() -> None:
+    texts = text_table(compare(small_runs())).split("\n\n")[1].splitlines()[2:]
+    cells = {line.rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in texts}
+    assert cells["No knowledge"] == ["-", "-"]
+    assert cells["Base LLM (KAR)"] == ["0.1000", "40"]
+    assert cells["DPO4Rec, round 1"] == ["0.3000", "20"]
+
+
+def test_summary_follows_the_numbers() -> None:
+    metrics = compare(small_runs())
+    assert summary(metrics) == (
+        "Over 3 test users, the LLM after 1 round of DPO differs from the base LLM by +5.00 NDCG@5 "
+        "points (95% interval +5.00 to +5.00: significant) and from no knowledge by +15.00 NDCG@5 "
+        "points (95% interval +15.00 to +15.00: significant)."
+    )
+    metrics["round_1"] |= {"ndcg@5_vs_base_low": -0.02}
+    assert "+5.00 NDCG@5 points (95% interval -2.00 to +5.00: not significant)" in summary(metrics)
+    del metrics["round_1"]
+    assert summary(metrics).startswith("Over 3 test users, the base LLM differs from no knowledge")
+
+
+NAMES: dict[str, Any] = {
+    name: {}
+    for name in (
+        "none",
+        "base",
+        "identifiability",
+        "test_users",
+        "test_lists",
+        "seeds",
+        "bootstrap",
+    )
+}
+
+
+@pytest.mark.parametrize("broken", [[], {}, {"base": {}}, NAMES | {"base": 3}, 7])
+def test_what_is_not_metrics_is_refused(broken: Any) -> None:
+    with pytest.raises(RecError, match="metrics: "):
+        summary(broken)
+
+
+def test_numbers_are_written_with_signs_and_fixed_digits() -> None:
+    estimate = Estimate(0.0096, -0.00001, 0.012)
+    assert points(estimate) == "+0.96 [+0.00, +1.20]"
+    assert level(Estimate(0.79731, 0.79, 1.0)) == ".7973 [.7900, 1.0000]"
+
+
+def test_plot_table_holds_values_and_ends() -> None:
+    table = results_plot(compare(small_runs()))
+    assert table.columns == ["variant", "value", "low", "high"]
+    assert table["variant"][2] == "Base LLM (KAR)"
+    assert table["value"][2] == 0.6
+    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
