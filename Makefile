@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lint setup clean
+.PHONY: repro test lint dag setup clean
 
 repro: setup
 	@$(BIN)/dvc repro
@@ -19,6 +19,9 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+dag: setup # the pipeline on one screen
+	@$(BIN)/python -m stages.dag
 
 setup: $(VENV)/.ready
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigKeyError,
-    MissingMandatoryValue,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from rec.errors import RecError
@@ -32,6 +29,10 @@ def number(minimum: float | None = None, maximum: float | None = None) -> Any:
 def choice(*allowed: str) -> Any:
     """A field that is required and is one of `allowed`."""
     return field(default=MISSING, metadata={"allowed": allowed})
+
+
+#: The matrices of a layer that a LoRA can change and a GGUF adapter can express.
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 @dataclass
@@ -176,7 +177,7 @@ class Align:
     rank: int = number(1)
     alpha: float = number(0.0)
     dropout: float = number(0.0, 0.9)
-    target_modules: list[str] = MISSING
+    target_modules: list[str] = field(default=MISSING, metadata={"allowed": PROJECTIONS})
     warmup_share: float = number(0.0, 1.0)
     max_length: int = number(16)  # tokens of prompt and response together
     precision: str = choice("auto", "fp32", "bf16")
@@ -241,6 +242,8 @@ def load_params(path: Path) -> Params:
         values = OmegaConf.load(path)
     except FileNotFoundError as error:
         raise RecError(f"{path}: no such file") from error
+    except OSError as error:
+        raise RecError(f"{path}: not a file of parameter blocks ({error})") from error
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise RecError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, DictConfig):
@@ -250,32 +253,46 @@ def load_params(path: Path) -> Params:
 
 def params_from(values: DictConfig, name: str) -> Params:
     """Check parameter values against the schema; `name` stands before each error."""
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Params), values)
-        params = cast(Params, OmegaConf.to_object(merged))
-    except ConfigKeyError as error:
-        raise RecError(f"{name}: {_unknown_key(str(error.full_key), values)}") from error
-    except MissingMandatoryValue as error:
-        raise RecError(f"{name}: {error.full_key}: a value is required") from error
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise RecError(f"{name}: {error.full_key}: {reason}") from error
+    _check_shape(Params, OmegaConf.to_container(values, resolve=False), name, "")
+    params: Params = _object(Params, values, name, "")
     _check_ranges(params, name, "")
     _check_relations(params, name)
     return params
 
 
-def _unknown_key(key: str, values: DictConfig) -> str:
-    block: Any = Params
-    *parents, last = key.split(".")
-    for parent in parents:
-        block = next((f.type for f in dataclasses.fields(block) if f.name == parent), None)
-        block = globals().get(str(block))
-        if block is None:
-            return f"{key}: unknown key"
-    names = ", ".join(f.name for f in dataclasses.fields(block))
-    value = OmegaConf.select(values, key)
-    return f"{key}: unknown key {last!r} (value {value!r}); allowed are {names}"
+def _object(block: type, values: Any, name: str, prefix: str) -> Any:
+    """The values as an object of the dataclass `block`; RecError for a wrong type."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(block), values))
+    except MissingMandatoryValue as error:
+        raise RecError(f"{name}: {prefix}{error.full_key}: a value is required") from error
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise RecError(f"{name}: {prefix}{error.full_key}: {reason}") from error
+
+
+def _check_shape(block: type, values: Any, name: str, prefix: str) -> None:
+    """Raise RecError for an unknown key, or a value where a block, list or mapping belongs."""
+    hints = get_type_hints(block)
+    keys = ", ".join(hints)
+    if not isinstance(values, dict):
+        key = prefix.removesuffix(".")
+        raise RecError(f"{name}: {key}: {values!r} stands where a block belongs; its keys: {keys}")
+    for last, value in values.items():
+        key = f"{prefix}{last}"
+        if last not in hints:
+            raise RecError(f"{name}: {key}: unknown key (value {value!r}); allowed are {keys}")
+        kind, hint = get_origin(hints[last]), hints[last]
+        if dataclasses.is_dataclass(hint):
+            _check_shape(cast(type, hint), value, name, f"{key}.")
+        elif kind in (list, dict) and value != MISSING and not isinstance(value, kind):
+            expected = "list" if kind is list else "mapping"
+            raise RecError(f"{name}: {key}: {value!r} stands where a {expected} belongs")
+        elif kind is list and dataclasses.is_dataclass(get_args(hint)[0]):
+            item = cast(type, get_args(hint)[0])
+            for index, one in enumerate(value):
+                _check_shape(item, one, name, f"{key}[{index}].")
+                _object(item, one, name, f"{key}[{index}].")
 
 
 def _check_ranges(block: Any, name: str, prefix: str) -> None:
@@ -286,10 +303,20 @@ def _check_ranges(block: Any, name: str, prefix: str) -> None:
             _check_ranges(value, name, f"{key}.")
             continue
         allowed = item.metadata.get("allowed")
-        if allowed is not None and value not in allowed:
-            raise RecError(f"{name}: {key}: {value!r} is not allowed; use {' or '.join(allowed)}")
+        if allowed is not None:
+            _check_choice(value, allowed, name, key)
         if "minimum" in item.metadata:
             _check_range(value, item.metadata["minimum"], item.metadata["maximum"], name, key)
+
+
+def _check_choice(value: str | list[str], allowed: Sequence[str], name: str, key: str) -> None:
+    values = [value] if isinstance(value, str) else value
+    wrong = next((one for one in values if one not in allowed), None)
+    if wrong is not None:
+        raise RecError(f"{name}: {key}: {wrong!r} is not allowed; use {' or '.join(allowed)}")
+    if not values or len(set(values)) < len(values):
+        choices = ", ".join(allowed)
+        raise RecError(f"{name}: {key}: {values!r} must name one or more, each once, of {choices}")
 
 
 def _check_range(
@@ -297,8 +324,10 @@ def _check_range(
 ) -> None:
     low = -math.inf if minimum is None else minimum
     high = math.inf if maximum is None else maximum
-    if not low <= value <= high:
-        allowed = f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}"
+    if not low <= value <= high or math.isinf(value):
+        allowed = f"{minimum} to {maximum}"
+        if maximum is None:
+            allowed = "a finite number" if minimum is None else f"{minimum} or more, and finite"
         raise RecError(f"{name}: {key}: {value} is out of range; allowed is {allowed}")
 
 
@@ -350,7 +379,9 @@ def _check_relations(params: Params, name: str) -> None:
         ("machine.threads", params.machine.threads),
     ):
         require(count is None or count >= 1, key, count, "must be null or 1 or more")
-    require(len(params.rerank.seeds) > 0, "rerank.seeds", params.rerank.seeds, "needs one seed")
+    seeds = params.rerank.seeds
+    once = 0 < len(seeds) == len(set(seeds))
+    require(once, "rerank.seeds", seeds, "it needs one seed or more, each once")
     count = len(params.rounds)
     expected = {str(t): t - 1 for t in range(1, count + 1)}
     require(params.rounds == expected, "rounds", params.rounds, "round t judges policy t - 1")

@@ -39,7 +39,7 @@ def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
         try:
             found += [
                 [number, fold["fold"], e["epoch"], float(e["train_loss"]), float(e["valid_ndcg@5"])]
-                for fold in reward["folds"]
+                for fold in reward_models(reward)
                 for e in fold["curve"]
             ]
         except (KeyError, TypeError, ValueError) as error:
@@ -47,6 +47,12 @@ def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
                 f"reward.json of round {number}: not a reward model ({error})"
             ) from error
     return pl.DataFrame(found, schema=REWARD_CURVES, orient="row")
+
+
+def reward_models(reward: Any) -> list[dict[str, Any]]:
+    """The description of each fold's reward model inside a reward.json."""
+    models: list[dict[str, Any]] = reward["models"] if "models" in reward else reward["folds"]
+    return models
 
 
 def alignment_curves(paths: Mapping[int, Path]) -> pl.DataFrame:
@@ -59,18 +65,21 @@ def alignment_curves(paths: Mapping[int, Path]) -> pl.DataFrame:
 
 
 def read_csv(path: Path, schema: Schema) -> pl.DataFrame:
-    """Read the columns of `schema` from a CSV file; RecError where one is missing or broken."""
+    """Read the columns of `schema`, all numbers, from a CSV file.
+
+    Raises RecError where a column is missing or broken.
+    """
     if not path.is_file():
         raise RecError(f"{path}: no such file; run the stage that writes it (`dvc repro`)")
     try:
-        table = pl.read_csv(path, schema_overrides=dict(schema))
+        table = pl.read_csv(path, schema_overrides=dict.fromkeys(schema, pl.Float64))
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RecError(f"{path}: not a readable CSV file ({reason})") from error
     for column in schema:
         if column not in table.columns:
             raise RecError(f"{path}: column {column!r} is missing; needs {', '.join(schema)}")
-    return table.select(list(schema))
+    return table.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
 
 
 def write_csv(table: pl.DataFrame, path: Path) -> None:

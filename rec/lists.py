@@ -52,49 +52,49 @@ def prepare_lists(
     Raises RecError where no list or, in a split, no user is left.
     """
     blocks, dropped = own_blocks(histories, prepare, positive_rating)
+    _require_lists(blocks, dropped)
+    per_user = blocks.group_by("user").agg(lists=pl.len().cast(pl.Int32))
+    users = histories.users.join(per_user, on="user").select(list(USERS)).sort("user")
+    require_splits(users)
+    interactions = histories.interactions.join(users, on="user", how="semi")
+    blocks = blocks.join(users.select("user", "split"), on="user").sort("user", "position")
+    catalogue = build_catalogue(histories.items, interactions, users, prepare, seed)
+    lists = fill_lists(blocks, catalogue, histories.seen, prepare.list_size, seed)
+    full = blocks.filter(pl.col("labels").list.sum() == prepare.list_interactions)
+    counts = {
+        "users": _by_split(users),
+        "items": len(histories.items),
+        "interactions": len(interactions),
+        "lists": _by_split(lists),
+        "positives_per_list": round(_mean(lists["labels"].list.sum()), 4),
+        "lists_with_all_own_positive": len(full),
+    }
+    without = {"without a list": len(histories.users) - len(users)}
+    users_dropped = {**histories.dropped["users"], **without}
+    drops = {**histories.dropped, "users": users_dropped, "lists": dropped}
+    return Prepared(
+        interactions=interactions.select(list(INTERACTIONS)).sort("user", "position"),
+        users=users,
+        lists=lists,
+        summary={**counts, "dropped": drops},
+    )
+
+
+def _require_lists(blocks: pl.DataFrame, dropped: Counts) -> None:
     if blocks.is_empty():
         reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.items())
         raise RecError(
             f"no list is left ({reasons}); check data.positive_rating, prepare.list_interactions,"
             " prepare.profile_interactions and prepare.list_size"
         )
-    counts = blocks.group_by("user").agg(lists=pl.len().cast(pl.Int32))
-    users = histories.users.join(counts, on="user").select(list(USERS)).sort("user")
-    require_splits(users)
-    interactions = histories.interactions.join(users, on="user", how="semi")
-    blocks = blocks.join(users.select("user", "split"), on="user").sort("user", "position")
-    catalogue = build_catalogue(histories.items, interactions, users, prepare, seed)
-    lists = fill_lists(blocks, catalogue, histories.seen, prepare.list_size, seed)
-    without = len(histories.users) - len(users)
-    summary = {
-        "users": _by_split(users),
-        "items": len(histories.items),
-        "interactions": len(interactions),
-        "lists": _by_split(lists),
-        "positives_per_list": round(_share(lists.select(pl.col("labels").list.sum())), 4),
-        "lists_with_all_own_positive": len(
-            blocks.filter(pl.col("labels").list.sum() == prepare.list_interactions)
-        ),
-        "dropped": {
-            **histories.dropped,
-            "users": {**histories.dropped["users"], "without a list": without},
-            "lists": dropped,
-        },
-    }
-    return Prepared(
-        interactions=interactions.select(list(INTERACTIONS)).sort("user", "position"),
-        users=users,
-        lists=lists,
-        summary=summary,
-    )
 
 
 def _by_split(table: pl.DataFrame) -> Counts:
     return {split: len(table.filter(pl.col("split") == split)) for split in SPLITS}
 
 
-def _share(column: pl.DataFrame) -> float:
-    return float(column.to_series().to_numpy().mean())
+def _mean(column: pl.Series) -> float:
+    return float(column.to_numpy().mean())
 
 
 def own_blocks(

@@ -1,9 +1,11 @@
 """Stage report: everything that the run found, as one page that opens without a network."""
 
-from rec import evaluation, report
+from rec import evaluation
 from rec.config import Params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, read_csv
 from rec.files import atomic_path, read_json
+from rec.report import render
+from rec.report_tables import Run
 from rec.tables import PAIRS, PROMPTS, read_table
 from stages import layout
 from stages.runner import stage
@@ -14,7 +16,7 @@ def main(params: Params) -> None:
     """Write report.html."""
     rounds = [int(number) for number in params.rounds]
     trained = [v for v in evaluation.variants(params.policies) if v != evaluation.POPULARITY]
-    run = report.Run(
+    run = Run(
         params=params,
         metrics=read_json(layout.METRICS),
         reward_curves=read_csv(layout.PLOTS / "reward.csv", REWARD_CURVES),
@@ -28,7 +30,7 @@ def main(params: Params) -> None:
         prompts=read_table(layout.PROMPTS, PROMPTS),
     )
     with atomic_path(layout.REPORT) as temporary:
-        temporary.write_text(report.render(run), encoding="utf-8")
+        temporary.write_text(render(run), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ def stage(function: Callable[..., None]) -> click.Command:
     """Turn `function(params, **arguments)` into a command with the option --params."""
 
     def command(params_path: Path, **arguments: Any) -> None:
+        if not sys.stderr.isatty():
+            os.environ.setdefault("TQDM_DISABLE", "1")
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -69,7 +71,7 @@ def _record(name: str) -> None:
     write_json(FIGURES / f"{name}.json", {**figures, "finished": time.time()})
 
 
-def read_figures() -> dict[str, dict[str, float]]:
+def read_figures(folder: Path = FIGURES) -> dict[str, dict[str, float]]:
     """The figures of the last run of each stage, by name, in the order in which they finished."""
-    stages = {path.stem: json.loads(path.read_text()) for path in FIGURES.glob("*.json")}
+    stages = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
     return dict(sorted(stages.items(), key=lambda item: item[1]["finished"]))

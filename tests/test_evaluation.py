@@ -11,42 +11,13 @@ from hypothesis.extra import numpy as hnp
 
 from rec.errors import RecError
 from rec.evaluation import bootstrap_interval, evaluate, slug, user_means, variants
-from rec.results import (
-    Estimate,
-    label,
-    level,
-    points,
-    results_plot,
-    rows,
-    summary,
-    text_table,
-)
-from tests.synthetic_run import identifiability, random_runs, runs_table
-
-BASE = {"a": [0.5, 0.7], "b": [0.2, 0.4], "c": [0.9, 0.9]}
+from rec.results import Estimate, label, rows
+from tests.synthetic_run import BASE, compare, random_runs, runs_table, shifted, small_runs
 
 unit = st.floats(0, 1, width=32)
 columns = hnp.arrays(
     np.float64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2), elements=unit
 )
-
-
-def shifted(shift: float) -> dict[str, list[float]]:
-    return {user: [value + shift for value in values] for user, values in BASE.items()}
-
-
-def small_runs() -> dict[str, pl.DataFrame]:
-    """The base LLM is 0.1 better than no knowledge and round 1 is 0.05 better than the base."""
-    return {
-        "popularity": runs_table("popularity", shifted(-0.2)),
-        "none": runs_table("none", shifted(-0.1)),
-        "0": runs_table("0", BASE, maps=shifted(0.05)),
-        "1": runs_table("1", shifted(0.05)),
-    }
-
-
-def compare(runs: dict[str, pl.DataFrame], resamples: int = 200) -> dict[str, Any]:
-    return evaluate(runs, {0: identifiability(0), 1: identifiability(1)}, resamples, seed=7)
 
 
 def test_interval_of_two_users_worth_0_and_1_is_0_to_1() -> None:
@@ -237,80 +208,3 @@ def test_unknown_variant_and_single_user_are_refused() -> None:
 def test_broken_identifiability_names_the_policy(broken: Any) -> None:
     with pytest.raises(RecError, match="identifiability of policy 1"):
         evaluate(small_runs(), {1: broken}, 100, 1)
-
-
-def test_table_is_aligned_within_100_columns() -> None:
-    table = text_table(compare(random_runs([0, 1])))
-    lines = table.splitlines()
-    assert max(map(len, lines)) <= 100
-    assert lines[2].index(".5687", 30) == lines[0].index("MAP@5") == lines[4].rindex(".7676")
-    assert table.isascii()
-    assert "12 test users, 36 lists, 2 seeds" in table
-    assert "200 resamples" in table
-    assert "chance MRR 0.0253" in table
-
-
-def test_table_says_which_differences_are_significant() -> None:
-    metrics = compare(small_runs())
-    metrics["round_1"] |= {"ndcg@5_vs_base_low": -0.01}
-    lines = {line[:16].strip(): line for line in text_table(metrics).splitlines()[:6]}
-    assert "+5.00 [-1.00 +5.00]" in lines["DPO4Rec, round 1"]
-    assert lines["DPO4Rec, round 1"].endswith("  not significant")
-    assert lines["Popularity"].split()[-1] == "significant"
-    assert lines["Popularity"].split()[-2] == "-20.00]"
-    assert lines["Base LLM (KAR)"].endswith(" -")
-
-
-def test_table_shows_identifiability_of_llms_and_dashes_elsewhere() -> None:
-    texts = text_table(compare(small_runs())).split("\n\n")[1].splitlines()[2:]
-    cells = {line.rsplit(maxsplit=2)[0].strip(): line.split()[-2:] for line in texts}
-    assert cells["No knowledge"] == ["-", "-"]
-    assert cells["Base LLM (KAR)"] == ["0.1000", "40"]
-    assert cells["DPO4Rec, round 1"] == ["0.3000", "20"]
-
-
-def test_summary_follows_the_numbers() -> None:
-    metrics = compare(small_runs())
-    assert summary(metrics) == (
-        "Over 3 test users, the LLM after 1 round of DPO differs from the base LLM by +5.00 NDCG@5 "
-        "points (95% interval +5.00 to +5.00: significant) and from no knowledge by +15.00 NDCG@5 "
-        "points (95% interval +15.00 to +15.00: significant)."
-    )
-    metrics["round_1"] |= {"ndcg@5_vs_base_low": -0.02}
-    assert "+5.00 NDCG@5 points (95% interval -2.00 to +5.00: not significant)" in summary(metrics)
-    del metrics["round_1"]
-    assert summary(metrics).startswith("Over 3 test users, the base LLM differs from no knowledge")
-
-
-NAMES: dict[str, Any] = {
-    name: {}
-    for name in (
-        "none",
-        "base",
-        "identifiability",
-        "test_users",
-        "test_lists",
-        "seeds",
-        "bootstrap",
-    )
-}
-
-
-@pytest.mark.parametrize("broken", [[], {}, {"base": {}}, NAMES | {"base": 3}, 7])
-def test_what_is_not_metrics_is_refused(broken: Any) -> None:
-    with pytest.raises(RecError, match="metrics: "):
-        summary(broken)
-
-
-def test_numbers_are_written_with_signs_and_fixed_digits() -> None:
-    estimate = Estimate(0.0096, -0.00001, 0.012)
-    assert points(estimate) == "+0.96 [+0.00, +1.20]"
-    assert level(Estimate(0.79731, 0.79, 1.0)) == ".7973 [.7900, 1.0000]"
-
-
-def test_plot_table_holds_values_and_ends() -> None:
-    table = results_plot(compare(small_runs()))
-    assert table.columns == ["variant", "value", "low", "high"]
-    assert table["variant"][2] == "Base LLM (KAR)"
-    assert table["value"][2] == 0.6
-    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()

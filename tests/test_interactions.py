@@ -189,6 +189,14 @@ def test_fewer_users_are_among_the_more() -> None:
     assert len(split_users(users, replace(PREPARE, users=999), 2026)) == 200
 
 
+def test_kept_users_are_those_of_the_lowest_hash() -> None:
+    place = {
+        f"u{i}": hashlib.sha256(f"2026:keep:u{i}".encode()).hexdigest()[:13] for i in range(200)
+    }
+    kept = split_users(many_users(200), replace(PREPARE, users=50), 2026)
+    assert set(kept["user"]) == set(sorted(place, key=lambda user: place[user])[:50])
+
+
 def test_kept_users_are_no_biased_choice_of_splits() -> None:
     """The hash that keeps a user is not the one that splits."""
     kept = split_users(many_users(4000), replace(PREPARE, users=400), 2026)

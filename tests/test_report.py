@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import replace
 from functools import cache
-from html.parser import HTMLParser
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +18,8 @@ from rec.config import load_params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, reward_curves
 from rec.errors import RecError
 from rec.evaluation import evaluate, variants
+from rec.report_tables import Grid, Run, chain, examples, parameters
+from tests.page import Page
 from tests.synthetic_run import (
     SEEDS,
     alignment_table,
@@ -31,63 +32,28 @@ from tests.synthetic_run import (
 )
 
 HOSTILE = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)> <!-- {{ 7*7 }} '\""
-VOID = {"meta", "br", "img", "input", "link", "hr", "base", "source", "embed"}
 SECTIONS = ["results", "chain", "reward", "dpo", "data", "pairs", "parameters"]
 
 
-class Page(HTMLParser):
-    """Elements, attributes and texts of a page; fails on wrong nesting."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.texts: list[tuple[str, str]] = []
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((self.open[-1] if self.open else "", data))
-
-    def inside(self, tag: str) -> list[str]:
-        return [text for parent, text in self.texts if parent == tag]
-
-    @property
-    def ids(self) -> list[str]:
-        return [attributes["id"] for _, attributes in self.elements if "id" in attributes]
-
-    @property
-    def text(self) -> str:
-        return "".join(text for tag, text in self.texts if tag not in ("script", "style"))
-
-    @property
-    def charts(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.inside("script")[0])
-        return found
-
-
-def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Heat") -> report.Run:
+def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Heat") -> Run:
     with TemporaryDirectory() as folder:
         params = load_params(params_file(Path(folder), rounds, name=title))
     numbers = range(1, rounds + 1)
     rewards = {
-        t: {"folds": [{"fold": 0, "valid_ndcg@5": 0.77 + 0.01 * t, "curve": curve(0.7)}]}
+        t: {
+            "models": [
+                {"fold": f, "valid_ndcg@5": 0.76 + 0.01 * (t + 2 * f), "curve": curve(0.7)}
+                for f in range(2)
+            ],
+            "split_half": {"r": 0.1 * t} if t > 1 else None,
+        }
         for t in numbers
     }
     lit = [alignment_table(t).with_columns(pl.lit(t, pl.Int64).alias("round")) for t in numbers]
     empty = pl.DataFrame(schema=dict(ALIGNMENT_CURVES))
     policies = params.policies
     training = {"seeds": [{"seed": s, "best_epoch": 5, "valid_ndcg@5": 0.78} for s in SEEDS]}
-    return report.Run(
+    return Run(
         params=params,
         metrics=evaluate(
             random_runs(policies), {p: identifiability(p) for p in policies}, 100, seed=1
@@ -116,7 +82,7 @@ def hostile() -> tuple[str, Page]:
     return html, Page(html)
 
 
-def cells(grid: report.Grid, name: str) -> list[str]:
+def cells(grid: Grid, name: str) -> list[str]:
     return next(line.cells for line in grid.lines if line.name == name)
 
 
@@ -230,11 +196,12 @@ def test_results_are_written_with_intervals_and_verdicts() -> None:
 
 
 def test_chain_by_hand() -> None:
-    grid = report.chain(make_run())
+    grid = chain(make_run())
     assert grid.columns == ["Step", "Base LLM", "Round 1", "Round 2"]
     assert cells(grid, "Identifiability, MRR") == ["0.1000", "0.3000", "0.5000"]
     assert cells(grid, "Identifiability, median rank") == ["40", "20", "13.3"]
     assert cells(grid, "Reward model, NDCG@5") == ["–", "0.7800", "0.7900"]
+    assert cells(grid, "Reward reliability") == ["–", "–", "0.200"]
     assert cells(grid, "Pairs") == ["–", "8", "8"]
     assert cells(grid, "Mean margin") == ["–", "4.50", "4.50"]
     # Of 12 steps the last three: accuracies .82, .85, .88 in round 1; margins .2, .22, .24.
@@ -247,7 +214,7 @@ def test_chain_by_hand() -> None:
 
 def test_examples_take_the_highest_margins_of_each_round_in_turn() -> None:
     pairs = {1: pairs_table(1, 8), 2: pairs_table(2, 3).sample(fraction=1, shuffle=True, seed=1)}
-    found = report.examples(pairs, prompts_table())
+    found = examples(pairs, prompts_table())
     assert [(e["round"], e["margin"]) for e in found[:4]] == [
         (1, "0.0800"),
         (2, "0.0300"),
@@ -278,7 +245,7 @@ def test_counts_are_flat_and_readable() -> None:
 
 def test_parameters_leave_out_sources_and_the_machine() -> None:
     params = make_run(title="ml-100k").params
-    found = dict(report.parameters(params))
+    found = dict(parameters(params))
     assert f"bootstrap = {params.evaluate.bootstrap}" in found["evaluate"]
     assert "name = ml-100k" in found["data"]
     assert "policies = [0, 1, 2]" in found["general"]
@@ -298,7 +265,14 @@ def test_same_run_gives_the_same_page() -> None:
     assert report.render(make_run()) == good()[0]
 
 
-@pytest.mark.parametrize("broken", [{}, {"folds": [{"fold": 0}]}, [1], None])
+def test_reward_models_may_stand_under_folds() -> None:
+    models = [{"fold": 0, "curve": curve(0.7)}]
+    by_folds = reward_curves({1: {"folds": models}})
+    assert by_folds.equals(reward_curves({1: {"folds": 1, "models": models}}))
+    assert by_folds.height == 6
+
+
+@pytest.mark.parametrize("broken", [{}, {"models": [{"fold": 0}]}, {"models": 4}, [1], None])
 def test_broken_reward_names_its_round(broken: Any) -> None:
     run = make_run()
     with pytest.raises(RecError, match=r"reward.json of round 2"):

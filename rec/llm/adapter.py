@@ -6,7 +6,6 @@ query's and the key's `lora_B` are permuted as the base's are; Qwen2 keeps Huggi
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Any
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from rec.errors import RecError
-from rec.files import atomic_path
+from rec.files import atomic_path, read_json
 
 #: Hugging Face's name of a projection: llama.cpp's.
 PROJECTIONS = {
@@ -38,12 +38,12 @@ def export_adapter(adapter: Path, base: Path, target: Path) -> None:
     """Write the PEFT adapter in folder `adapter` over the Hugging Face folder `base` as a GGUF.
 
     Raises RecError for what a GGUF adapter cannot express: DoRA, modules_to_save, ranks or alphas
-    that differ between layers, trained embeddings.
+    that differ between layers, trained embeddings or biases; and for an adapter that is not whole.
     """
-    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    model = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    settings = read_json(adapter / "adapter_config.json")
+    model = read_json(base / "config.json")
     _refuse_inexpressible(settings, adapter)
-    tensors = load_file(adapter / "adapter_model.safetensors")
+    tensors = _load_pairs(adapter / "adapter_model.safetensors")
     with atomic_path(target) as temporary:
         writer = gguf.GGUFWriter(temporary, model["model_type"])
         writer.add_type(gguf.GGUFType.ADAPTER)
@@ -59,10 +59,32 @@ def export_adapter(adapter: Path, base: Path, target: Path) -> None:
 
 
 def _refuse_inexpressible(settings: dict[str, Any], adapter: Path) -> None:
+    unset = {"peft_type": "LORA", "bias": "none"}
+    for key, only in unset.items():
+        value = settings.get(key, only)
+        if value != only:
+            raise RecError(
+                f"{adapter}: {key} = {value!r} has no form in a GGUF adapter; use {only}"
+            )
     for key in ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias"):
         if settings.get(key):
             value = settings[key]
             raise RecError(f"{adapter}: {key} = {value!r} has no form in a GGUF adapter; unset it")
+
+
+def _load_pairs(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of an adapter, whose two halves are both there."""
+    try:
+        tensors: dict[str, NDArray[Any]] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise RecError(f"{path}: not a readable adapter ({reason}); train it again") from error
+    for name in tensors:
+        half, other = ("A", "B") if ".lora_A." in name else ("B", "A")
+        other = name.replace(f".lora_{half}.", f".lora_{other}.")
+        if other not in tensors:
+            raise RecError(f"{path}: {name} is there, but its other half is missing")
+    return tensors
 
 
 def _alpha(settings: dict[str, Any]) -> float:

@@ -20,6 +20,7 @@ import numpy as np
 from rec.errors import RecError
 from rec.llm.form import Form
 from rec.llm.model import Model
+from rec.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,18 @@ class Response:
     cut: bool
 
 
-@dataclass
-class _Sequence:
+@dataclass(eq=False)
+class _Group:
+    """A prompt in flight: its sequences share its cells until the last of them is finished."""
+
     request: Request
+    cells: int
+    alive: int
+
+
+@dataclass(eq=False)
+class _Sequence:
+    group: _Group
     sample: int
     slot: int  # cache sequence
     opening: llama_cpp.llama_sampler_p  # for the first token of a slot, which may not end it
@@ -96,14 +106,20 @@ class Engine:
         self.settings = settings
         self.context = context
         self.deterministic = deterministic
-        self.parallel = parallel
-        groups = 1 if deterministic else max(2, parallel // 4)
-        self.cells = groups * context + parallel * form.longest
-        self.batch = _Batch(context + parallel * 32)
+        self.parallel = min(parallel, llama_cpp.llama_max_parallel_sequences() - 1)
+        groups = 1 if deterministic else max(2, self.parallel // 4)
+        self.cells = groups * context + self.parallel * form.longest
+        step = 2 + max(len(slot.label) for slot in form.slots)  # most tokens of one sequence
+        self.batch = _Batch(context + self.parallel * step)
+        self.active: list[_Sequence] = []
+        self.first_label = form.slots[0].label
         self.handle = self._create_context(threads)
         self.memory = llama_cpp.llama_get_memory(self.handle)
-        self.adapter = self._load_adapter(adapter) if adapter else None
-        self.first_label = form.slots[0].label
+        try:
+            self.adapter = self._load_adapter(adapter) if adapter else None
+        except RecError:
+            self.close()
+            raise
 
     def __enter__(self) -> Engine:
         return self
@@ -112,7 +128,8 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Free the cache."""
+        """Free the cache, and what an unfinished `generate` holds."""
+        self._abandon()
         if self.handle:
             llama_cpp.llama_free(self.handle)
             self.handle = None
@@ -147,43 +164,60 @@ class Engine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """Yield the responses of all requests as they are finished, in no particular order.
 
-        Raises RecError where a prompt and its response do not fit the context.
+        One call at a time; it may be abandoned. Raises RecError where a prompt and its response do
+        not fit the context.
         """
         waiting = deque(self._fitting(requests))
         prefix = [] if self.deterministic else common_prefix([r.prompt for r in waiting])
-        self._decode_prefix(prefix)
-        free = list(range(self.parallel, 0, -1))
-        cells = self.cells - len(prefix)
-        active: list[_Sequence] = []
-        alive: dict[str, int] = {}
-        while waiting or active:
+        self._start(prefix)
+        try:
+            while waiting or self.active:
+                if self.deterministic and not self.active:
+                    self._start(prefix)
+                self.batch.clear()
+                for sequence in self.active:
+                    pending = sequence.pending
+                    sequence.output = self.batch.add(pending, sequence.position, sequence.slot)
+                admitted = self._admit_fitting(waiting, len(prefix))
+                self._decode()
+                self._share(admitted)
+                for sequence in self.active:
+                    self._sample(sequence)
+                for sequence in [s for s in self.active if not s.pending]:
+                    yield self._finish(sequence)
+        finally:
+            self._abandon()
+
+    def _start(self, prefix: Sequence[int]) -> None:
+        """Empty the cache, and compute what all prompts begin with."""
+        self._abandon()
+        llama_cpp.llama_memory_clear(self.memory, True)
+        self.free = list(range(self.parallel, 0, -1))
+        self.room = self.cells - len(prefix)
+        if prefix:
             self.batch.clear()
-            for sequence in active:
-                sequence.output = self.batch.add(sequence.pending, sequence.position, sequence.slot)
-            admitted: list[_Sequence] = []
-            while waiting and not (self.deterministic and (active or admitted)):
-                need = self._cells(waiting[0], len(prefix))
-                tokens = len(waiting[0].prompt) - len(prefix) + len(self.first_label)
-                if len(waiting[0].seeds) > len(free) or need > cells:
-                    break
-                if self.batch.count + tokens > self.batch.size:
-                    break
-                cells -= need
-                request = waiting.popleft()
-                alive[request.key] = len(request.seeds)
-                admitted += self._admit(request, len(prefix), free)
+            self.batch.add(prefix, 0, 0)
             self._decode()
-            self._share(admitted)
-            active += admitted
-            for sequence in active:
-                self._sample(sequence)
-            for sequence in [s for s in active if not s.pending]:
-                active.remove(sequence)
-                free.append(sequence.slot)
-                alive[sequence.request.key] -= 1
-                if not alive[sequence.request.key]:
-                    cells += self._cells(sequence.request, len(prefix))
-                yield self._finish(sequence)
+
+    def _abandon(self) -> None:
+        while self.active:
+            self._free_samplers(self.active.pop())
+
+    def _admit_fitting(self, waiting: deque[Request], prefix: int) -> list[_Sequence]:
+        """Put waiting prompts into the batch while there are sequences, cells and rows for them."""
+        admitted: list[_Sequence] = []
+        while waiting and not (self.deterministic and self.active):
+            request = waiting[0]
+            need = self._cells(request, prefix)
+            tokens = len(request.prompt) - prefix + len(self.first_label)
+            if len(request.seeds) > len(self.free) or need > self.room:
+                break
+            if self.batch.count + tokens > self.batch.size:
+                break
+            self.room -= need
+            group = _Group(waiting.popleft(), need, len(request.seeds))
+            admitted += self._admit(group, prefix)
+        return admitted
 
     def _fitting(self, requests: Iterable[Request]) -> Iterator[Request]:
         for request in requests:
@@ -201,27 +235,22 @@ class Engine:
     def _cells(self, request: Request, prefix: int) -> int:
         return len(request.prompt) - prefix + len(request.seeds) * self.form.longest
 
-    def _decode_prefix(self, prefix: Sequence[int]) -> None:
-        llama_cpp.llama_memory_clear(self.memory, True)
-        if prefix:
-            self.batch.clear()
-            self.batch.add(prefix, 0, 0)
-            self._decode()
-
-    def _admit(self, request: Request, prefix: int, free: list[int]) -> list[_Sequence]:
-        sequences = [
-            _Sequence(
-                request,
+    def _admit(self, group: _Group, prefix: int) -> list[_Sequence]:
+        request = group.request
+        sequences = []
+        for index, seed in enumerate(request.seeds):
+            sequence = _Sequence(
+                group,
                 request.first_sample + index,
-                free.pop(),
-                self._sampler(seed, self.form.banned_first),
+                self.free.pop(),
+                self._sampler(derive_seed(seed, "opening"), self.form.banned_first),
                 self._sampler(seed, self.form.banned),
                 len(request.prompt),
                 pending=list(self.first_label),
                 written=list(self.first_label),
             )
-            for index, seed in enumerate(request.seeds)
-        ]
+            sequences.append(sequence)
+            self.active.append(sequence)
         lead = sequences[0].slot
         if prefix:
             llama_cpp.llama_memory_seq_cp(self.memory, 0, lead, 0, prefix)
@@ -231,20 +260,25 @@ class Engine:
         return sequences
 
     def _share(self, admitted: Sequence[_Sequence]) -> None:
-        leads: dict[str, int] = {}
+        leads: dict[_Group, int] = {}
         for sequence in admitted:
-            lead = leads.setdefault(sequence.request.key, sequence.slot)
+            lead = leads.setdefault(sequence.group, sequence.slot)
             if sequence.slot != lead:
                 llama_cpp.llama_memory_seq_cp(self.memory, lead, sequence.slot, -1, -1)
 
     def _decode(self) -> None:
+        if not self.handle:
+            raise RuntimeError("the engine is closed")
         status = llama_cpp.llama_decode(self.handle, self.batch.struct)
         if status != 0:
             raise RuntimeError(f"llama_decode returned {status} for {self.batch.count} tokens")
 
     def _sample(self, sequence: _Sequence) -> None:
-        sampler = sequence.sampler if sequence.slot_length else sequence.opening
+        sampler, other = sequence.sampler, sequence.opening
+        if sequence.slot_length == 0:
+            sampler, other = other, sampler
         token = llama_cpp.llama_sampler_sample(sampler, self.handle, sequence.output)
+        llama_cpp.llama_sampler_accept(other, token)  # the penalty counts all tokens
         sequence.position += len(sequence.pending)
         sequence.slot_length += 1
         ended = token == self.form.end
@@ -265,10 +299,14 @@ class Engine:
         sequence.pending = given if ended else [token, *given]
 
     def _finish(self, sequence: _Sequence) -> Response:
+        group, request = sequence.group, sequence.group.request
+        self.active.remove(sequence)
+        self._free_samplers(sequence)
         llama_cpp.llama_memory_seq_rm(self.memory, sequence.slot, -1, -1)
-        llama_cpp.llama_sampler_free(sequence.opening)
-        llama_cpp.llama_sampler_free(sequence.sampler)
-        request = sequence.request
+        self.free.append(sequence.slot)
+        group.alive -= 1
+        if not group.alive:
+            self.room += group.cells
         return Response(
             key=request.key,
             sample=sequence.sample,
@@ -277,6 +315,10 @@ class Engine:
             token_ids=tuple(sequence.written),
             cut=sequence.cut,
         )
+
+    def _free_samplers(self, sequence: _Sequence) -> None:
+        llama_cpp.llama_sampler_free(sequence.opening)
+        llama_cpp.llama_sampler_free(sequence.sampler)
 
     def _sampler(self, seed: int, banned: Sequence[int]) -> llama_cpp.llama_sampler_p:
         settings = self.settings

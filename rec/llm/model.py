@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
+from jinja2 import TemplateError
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from rec.errors import RecError
 
 Message = Mapping[str, str]
-
-#: Private-use characters: they stand for a message's text while the template is rendered.
-_OPEN, _CLOSE = "\ue000", "\ue001"
 
 
 @llama_cpp.llama_log_callback
@@ -106,23 +105,24 @@ class Model:
         """Token ids of a conversation in the model's own chat template, ready for an answer.
 
         The template's control tokens become tokens; the messages' texts are plain characters,
-        whatever they spell.
+        whatever they spell. Raises RecError where the template refuses the messages.
         """
-        rendered = self._render(messages)
-        ids: list[int] = []
-        for index, part in enumerate(rendered.replace(_CLOSE, _OPEN).split(_OPEN)):
-            ids += self.tokenize(part, control=index % 2 == 0)
-        return ids
-
-    def _render(self, messages: Sequence[Message]) -> str:
+        mark = _absent([message["content"] for message in messages])
         marked = [
-            {
-                "role": message["role"],
-                "content": _OPEN + _without_marks(message["content"]) + _CLOSE,
-            }
+            {"role": message["role"], "content": mark + message["content"] + mark}
             for message in messages
         ]
-        return str(self._formatter(messages=marked).prompt)
+        try:
+            parts = str(self._formatter(messages=marked).prompt).split(mark)
+        except (TemplateError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise RecError(f"{self.path}: the chat template fails: {reason}") from error
+        if len(parts) != 2 * len(marked) + 1:
+            raise RecError(f"{self.path}: the chat template leaves out or repeats a message")
+        ids: list[int] = []
+        for index, part in enumerate(parts):
+            ids += self.tokenize(part, control=index % 2 == 0)
+        return ids
 
     @cached_property
     def _formatter(self) -> Any:
@@ -143,5 +143,10 @@ class Model:
         return str(llama_cpp.llama_vocab_get_text(self.vocabulary, token).decode())
 
 
-def _without_marks(text: str) -> str:
-    return text.replace(_OPEN, "").replace(_CLOSE, "")
+def _absent(texts: Sequence[str]) -> str:
+    """A mark that no text holds, to find the texts by in a rendered template.
+
+    It stands between two private-use characters that differ, so that it cannot overlap itself.
+    """
+    marks = (f"\ue000{number}\ue001" for number in itertools.count())
+    return next(mark for mark in marks if not any(mark in text for text in texts))

@@ -100,13 +100,17 @@ def export_hugging_face(working: Path, folder: Path) -> float:
     location: dict[str, Any] = {"gguf_file": working.name, "local_files_only": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(
             working.parent,
             **location,
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(working.parent, **location)
+    if loading["missing_keys"]:
+        missing = min(loading["missing_keys"])
+        raise RecError(f"{working}: the tensor of {missing} is missing; use a whole model")
     exact = {name: value.clone() for name, value in model.state_dict().items()}
     for attribute in ("quantization_method", "hf_quantizer", "is_quantized"):
         if hasattr(model, attribute):

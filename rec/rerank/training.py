@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from rec.config import Ranker
 from rec.errors import RecError
 from rec.files import atomic_path, read_json, write_json
 from rec.progress import bar
-from rec.rerank.features import Features, Knowledge, batch
+from rec.rerank.features import Batch, Features, Knowledge, batch
 from rec.rerank.metrics import average_precision, ndcg
 from rec.rerank.prm import ITEMS, PRM, USERS, Shape, log_likelihood
 
@@ -205,14 +204,12 @@ def judge(model: PRM, features: Features, knowledge: Knowledge | None, rows: Ten
     responses = None
     if knowledge is not None and knowledge.users is not None:
         rows, responses = _with_responses(features, knowledge, rows)
-    parts = [
-        (
-            ndcg(scores, labels, 5, labels_mask),
-            average_precision(scores, labels, 5, labels_mask),
-            log_likelihood(scores, labels).double().cpu().numpy(),
-        )
-        for scores, labels, labels_mask in _scores(model, features, knowledge, rows, responses)
-    ]
+    model.eval()
+    parts = []
+    for start in range(0, len(rows), EVALUATION_ROWS):
+        part = slice(start, start + EVALUATION_ROWS)
+        chosen = None if responses is None else responses[part]
+        parts.append(_judge_batch(model, batch(features, knowledge, rows[part], chosen)))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     none = np.full(len(rows), -1)
     numbers = none if responses is None else responses.cpu().numpy()
@@ -232,20 +229,14 @@ def _with_responses(
     return rows.repeat_interleave(count), knowledge.first[owner].repeat_interleave(count) + place
 
 
-def _scores(
-    model: PRM,
-    features: Features,
-    knowledge: Knowledge | None,
-    rows: Tensor,
-    responses: Tensor | None,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(rows), EVALUATION_ROWS):
-            part = slice(start, start + EVALUATION_ROWS)
-            chosen = None if responses is None else responses[part]
-            inputs = batch(features, knowledge, rows[part], chosen)
-            yield model(inputs), inputs.labels, inputs.mask
+@torch.inference_mode()
+def _judge_batch(model: PRM, inputs: Batch) -> tuple[Floats, Floats, Floats]:
+    scores, labels, mask = model(inputs), inputs.labels, inputs.mask
+    return (
+        ndcg(scores, labels, 5, mask),
+        average_precision(scores, labels, 5, mask),
+        log_likelihood(scores, labels).double().cpu().numpy(),
+    )
 
 
 def user_means(features: Features, judged: Judged) -> Floats:

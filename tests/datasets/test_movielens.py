@@ -130,9 +130,14 @@ def test_article_moves_to_the_front(published: str, expected: str) -> None:
 
 
 def test_line_ends_of_windows_and_no_last_line_end(tmp_path: Path) -> None:
-    content = FILES["ml-1m"]["ratings.dat"].replace(b"\n", b"\r\n").rstrip()
-    ratings, _ = read("movielens", write(tmp_path, "ml-1m", ratings_dat=content))
+    ratings_dat, movies_dat = (
+        FILES["ml-1m"][name].replace(b"\n", b"\r\n").rstrip()
+        for name in ("ratings.dat", "movies.dat")
+    )
+    write(tmp_path, "ml-1m", ratings_dat=ratings_dat, movies_dat=movies_dat)
+    ratings, items = read("movielens", tmp_path)
     assert ratings.equals(EXPECTED_RATINGS)
+    assert items.equals(EXPECTED_ITEMS)
 
 
 def test_empty_values_are_null(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+import torch
 
 from rec.config import Ranker
 from rec.knowledge import vectors_table
@@ -17,6 +18,8 @@ from rec.rerank.features import (
     user_knowledge,
 )
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS
+
+torch.set_num_threads(1)  # in models this small, threads only wait for each other
 
 GROUPS = 4
 DIMENSION = 12
@@ -86,7 +89,9 @@ def world(
     groups = np.arange(items) % GROUPS
     people = [f"u{n:03d}" for n in range(users)]
     tastes = {user: int(rng.integers(GROUPS)) for user in people}
-    splits = {user: ("train", "train", "train", "valid", "test")[n % 5] for n, user in enumerate(people)}
+    splits = {
+        user: ("train", "train", "train", "valid", "test")[n % 5] for n, user in enumerate(people)
+    }
     length = 4 + 2 * lists
     interactions = [
         {
@@ -154,7 +159,9 @@ def prompts_of(users: list[str], splits: dict[str, str]) -> pl.DataFrame:
             "kind": ["user"] * len(users),
             "user": users,
             "split": [splits[user] for user in users],
-            "messages": [[{"role": "user", "content": f"What does {user} like?"}] for user in users],
+            "messages": [
+                [{"role": "user", "content": f"What does {user} like?"}] for user in users
+            ],
             "history": [f"Films of {user}" for user in users],
         },
         schema=dict(PROMPTS),

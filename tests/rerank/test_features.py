@@ -52,8 +52,12 @@ def test_user_without_interactions_has_an_empty_history(made: World) -> None:
 
 def test_items_labels_and_padding(made: World) -> None:
     short = made.lists.with_columns(
-        items=pl.when(pl.col("list") == "u000-0").then(pl.col("items").list.head(4)).otherwise("items"),
-        labels=pl.when(pl.col("list") == "u000-0").then(pl.col("labels").list.head(4)).otherwise("labels"),
+        items=pl.when(pl.col("list") == "u000-0")
+        .then(pl.col("items").list.head(4))
+        .otherwise("items"),
+        labels=pl.when(pl.col("list") == "u000-0")
+        .then(pl.col("labels").list.head(4))
+        .otherwise("labels"),
     )
     features = build_features(made.items, made.interactions, short, 5, (1.0, 5.0))
     for row, (items, labels) in enumerate(zip(short["items"], short["labels"], strict=True)):

@@ -35,7 +35,9 @@ class TestPadding:
     def test_padding_of_the_list_changes_no_score(self, kind: str) -> None:
         model, lists = inputs(kind)
         wider = replace(
-            lists, items=functional.pad(lists.items, (0, 3)), labels=functional.pad(lists.labels, (0, 3))
+            lists,
+            items=functional.pad(lists.items, (0, 3)),
+            labels=functional.pad(lists.labels, (0, 3)),
         )
         scores = model(wider)
         torch.testing.assert_close(scores[:, :-3], model(lists))
@@ -64,7 +66,8 @@ class TestPadding:
 
     def test_every_weight_learns(self, kind: str) -> None:
         model, lists = inputs(kind)
-        (-log_likelihood(model(lists), lists.labels)).mean().backward()
+        loss = -log_likelihood(model(lists), lists.labels).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
         for name, weight in model.named_parameters():
             assert weight.grad is not None and weight.grad.abs().sum() > 0, name
 

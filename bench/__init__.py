@@ -1,0 +1,1 @@
+"""What the README claims about speed: each script is one command that prints JSON."""

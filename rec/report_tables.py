@@ -1,0 +1,206 @@
+"""The tables and texts of the report, from what the stages left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from rec.config import Params
+from rec.curves import reward_models
+from rec.errors import RecError
+from rec.evaluation import Metrics, slug
+from rec.results import Row, label, points, rows
+
+EXAMPLES = 10
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind, as far as the report shows it. Policies and rounds are the keys."""
+
+    params: Params
+    metrics: Metrics
+    reward_curves: pl.DataFrame  # rec.curves.REWARD_CURVES
+    alignment_curves: pl.DataFrame  # rec.curves.ALIGNMENT_CURVES
+    rewards: Mapping[int, Any]  # reward.json
+    training: Mapping[str, Any]  # by variant
+    pairs: Mapping[int, pl.DataFrame]  # rec.tables.PAIRS
+    pairs_metrics: Mapping[int, Any]
+    sampling: Mapping[int, Any]
+    prepared: Mapping[str, Any]
+    prompts: pl.DataFrame  # rec.tables.PROMPTS
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table of the report."""
+
+    name: str
+    cells: list[str]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of the report: the first column names the row."""
+
+    columns: list[str]
+    lines: list[Line]
+
+
+def policy_name(number: int) -> str:
+    """How the report calls a policy."""
+    return "Base LLM" if number == 0 else f"Round {number}"
+
+
+def chain(run: Run) -> Grid:
+    """How far each step carried: one column per policy, the base LLM first.
+
+    A round's reward models, pairs and DPO stand in the column of the policy that came out of it.
+    """
+    policies = sorted(run.params.policies)
+    by_policy = {row.slug: row for row in rows(run.metrics)}
+    found = [by_policy["base" if p == 0 else f"round_{p}"] for p in policies]
+    curves = {int(key[0]): part for key, part in run.alignment_curves.group_by("round")}
+    chance = run.metrics["identifiability"].get("chance", {}).get("mrr", 0)
+
+    def line(name: str, note: str, values: Mapping[int, str]) -> Line:
+        return Line(name, [values.get(policy, DASH) for policy in policies], note)
+
+    reward, halves = _rewards(run.rewards)
+    margins = {t: _mean((table["margin"] * 100).to_list()) for t, table in run.pairs.items()}
+    return Grid(
+        ["Step", *map(policy_name, policies)],
+        [
+            Line(
+                "Identifiability, MRR",
+                [r.mrr_text.replace("-", DASH) for r in found],
+                f"chance is {chance:.4f}",
+            ),
+            Line("Identifiability, median rank", [r.rank_text.replace("-", DASH) for r in found]),
+            line("Reward model, NDCG@5", "validation lists, mean over folds", _cells(reward, 4)),
+            line("Reward reliability", "split-half r within a user; 0: noise", _cells(halves, 3)),
+            line("Pairs", "users with a best and a worst text", _counts(run.pairs)),
+            line("Mean margin", "NDCG@5 points, chosen − rejected", _cells(margins, 2)),
+            line("DPO accuracy", "last quarter of the steps", _cells(_late(curves, "accuracy"), 3)),
+            line("DPO margin", "last quarter of the steps", _cells(_late(curves, "margin"), 4)),
+            Line("Difference to the base LLM", [_final(row) for row in found], "NDCG@5 points"),
+        ],
+    )
+
+
+def _rewards(rewards: Mapping[int, Any]) -> tuple[dict[int, float | None], dict[int, float | None]]:
+    """Validation NDCG@5 over folds, and split-half reliability where it was measured, by round."""
+    levels: dict[int, float | None] = {}
+    halves: dict[int, float | None] = {}
+    for number, reward in rewards.items():
+        try:
+            levels[number] = _mean([float(m["valid_ndcg@5"]) for m in reward_models(reward)])
+            halves[number] = (reward.get("split_half") or {}).get("r")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise RecError(f"reward.json of round {number}: no reward models ({error})") from error
+    return levels, halves
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _late(curves: Mapping[int, pl.DataFrame], column: str) -> dict[int, float | None]:
+    late = {t: c.sort("step")[column].drop_nulls().to_list() for t, c in curves.items()}
+    return {t: _mean(values[-max(1, len(values) // 4) :]) for t, values in late.items()}
+
+
+def _cells(values: Mapping[int, float | None], digits: int) -> dict[int, str]:
+    return {t: f"{value:.{digits}f}" for t, value in values.items() if value is not None}
+
+
+def _counts(tables: Mapping[int, pl.DataFrame]) -> dict[int, str]:
+    return {t: f"{len(table):,}" for t, table in tables.items()}
+
+
+def _final(row: Row) -> str:
+    if row.vs_base is None:
+        return DASH
+    return f"{points(row.vs_base).replace('-', '−')}, {row.vs_base.verdict}"
+
+
+def training_grid(training: Mapping[str, Any]) -> Grid:
+    """Validation NDCG@5 and best epoch of each variant's re-rankers, by seed."""
+    lines = []
+    for variant, value in training.items():
+        try:
+            seeds = value["seeds"]
+            scores = " ".join(f"{float(seed['valid_ndcg@5']):.4f}" for seed in seeds)
+            epochs = " ".join(f"{int(seed['best_epoch'])}" for seed in seeds)
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecError(f"training of variant {variant!r}: not as expected ({error})") from error
+        lines.append(Line(label(slug(variant)), [scores, epochs]))
+    return Grid(["Variant", "Validation NDCG@5, by seed", "Best epoch, by seed"], lines)
+
+
+def flat_grid(columns: Mapping[str, Any], name: str) -> Grid:
+    """Numbers and words of nested mappings, one line per key; what is neither is left out."""
+    flat = {column: dict(_flat(value, "")) for column, value in columns.items()}
+    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
+    lines = [Line(key, [values.get(key, DASH) for values in flat.values()]) for key in keys]
+    return Grid([name, *flat], lines)
+
+
+def _flat(value: Any, name: str) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        parts = [(f"{name}, {key}" if name else str(key), part) for key, part in value.items()]
+        return [pair for key, part in parts for pair in _flat(part, key.replace("_", " "))]
+    if isinstance(value, float):
+        return [(name, f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [(name, f"{value:,}")]
+    return [(name, value)] if isinstance(value, str) else []
+
+
+def examples(pairs: Mapping[int, pl.DataFrame], prompts: pl.DataFrame) -> list[dict[str, Any]]:
+    """Up to ten pairs: the highest margin of each round in turn, with the prompt's history."""
+    histories = dict(prompts.select("key", "history").iter_rows())
+    queues = {
+        number: table.sort("margin", "key", descending=[True, False]).head(EXAMPLES).to_dicts()
+        for number, table in sorted(pairs.items())
+    }
+    turns = [
+        (number, queue[turn])
+        for turn in range(EXAMPLES)
+        for number, queue in queues.items()
+        if turn < len(queue)
+    ]
+    return [
+        {
+            "round": number,
+            "user": pair["user"],
+            "history": histories.get(pair["key"], ""),
+            "chosen": pair["chosen"],
+            "rejected": pair["rejected"],
+            "chosen_score": f"{pair['chosen_score']:.4f}",
+            "rejected_score": f"{pair['rejected_score']:.4f}",
+            "margin": f"{pair['margin']:.4f}",
+        }
+        for number, pair in turns[:EXAMPLES]
+    ]
+
+
+def parameters(params: Params) -> list[tuple[str, str]]:
+    """Parameters by block, without file sources and without what only fits the machine."""
+    blocks: list[tuple[str, str]] = []
+    general = []
+    for name, value in dataclasses.asdict(params).items():
+        if name == "machine":
+            continue
+        if name == "rounds" or not isinstance(value, dict):
+            general.append(f"{name} = {value}")
+            continue
+        kept = [f"{k} = {v}" for k, v in value.items() if k not in ("source", "sources")]
+        blocks.append((name, ", ".join(kept)))
+    return [("general", ", ".join(general)), *blocks]

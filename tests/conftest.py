@@ -1,0 +1,33 @@
+"""Fixtures shared by the tests: tiny LLMs, built once per session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.llm.tiny import Tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A tiny llama with grouped KV heads and tied embeddings."""
+    from tests.llm.tiny import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A tiny Qwen2 with grouped KV heads, biases and its own output matrix."""
+    from tests.llm.tiny import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("qwen2"), "qwen2")
+
+
+@pytest.fixture(scope="session", params=["llama", "qwen2"])
+def tiny(request: pytest.FixtureRequest) -> Tiny:
+    """Each tiny model in turn."""
+    found: Tiny = request.getfixturevalue(f"tiny_{request.param}")
+    return found

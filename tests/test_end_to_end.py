@@ -1,0 +1,226 @@
+"""The whole pipeline with the real models on a few users: `dvc exp run` in a fresh clone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import polars as pl
+import pytest
+import yaml
+
+from rec import tables
+from rec.config import load_params
+from rec.llm.model import Model
+from rec.sampling import response_form
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user in an activated environment would."""
+    identity = {
+        f"GIT_{who}_{what}": "rec@example.org"
+        for who in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    environment = {
+        **os.environ,
+        **identity,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise AssertionError(
+            f"{' '.join(command)}: {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
+    return done
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this tree in which `dvc exp run -S profile=tiny` has been run."""
+    folder = tmp_path_factory.mktemp("clone") / "rec"
+    files = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).stdout
+    for name in files.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    run("git", "init", "--quiet", cwd=folder)
+    run("git", "add", "--all", cwd=folder)
+    run("git", "commit", "--quiet", "--message", "clone", cwd=folder)
+    run("dvc", "exp", "run", "--name", "tiny", "-S", "profile=tiny", cwd=folder)
+    return folder
+
+
+def test_the_table_has_every_variant(clone: Path) -> None:
+    metrics = json.loads((clone / "metrics.json").read_text())
+    for variant in ("popularity", "none", "items", "history", "base", "round_1", "round_2"):
+        values = metrics[variant]
+        assert 0 <= values["ndcg@5_low"] <= values["ndcg@5"] <= values["ndcg@5_high"] <= 1
+        assert 0 <= values["map@5"] <= 1
+    for policy in ("base", "round_1", "round_2"):
+        assert 0 < metrics["identifiability"][policy]["mrr"] <= 1
+    printed = run("python", "-m", "stages.results", cwd=clone).stdout
+    assert "report.html" in printed and "metrics.json" in printed and "NDCG@5" in printed
+
+
+def test_report_is_written(clone: Path) -> None:
+    page = (clone / "report.html").read_text()
+    assert page.count("<h2") >= 4
+    assert "http://" not in page.split("<script")[0]
+
+
+def test_evaluation_users_never_touch_training(clone: Path) -> None:
+    users = tables.read_table(clone / "data/tables/users.parquet", tables.USERS)
+    train = set(users.filter(pl.col("split") == "train")["user"])
+    for round_ in (1, 2):
+        scores = tables.read_table(clone / f"data/scores/{round_}.parquet", tables.SCORES)
+        pairs = tables.read_table(clone / f"data/pairs/{round_}.parquet", tables.PAIRS)
+        assert set(scores["user"]) <= train
+        assert set(pairs["user"]) <= train
+        assert pairs.filter(pl.col("margin") <= 0).is_empty()
+    test = set(users.filter(pl.col("split") == "test")["user"])
+    runs = tables.read_table(clone / "data/runs/2.parquet", tables.RUNS)
+    assert set(runs["user"]) == test
+
+
+def test_responses_are_cards(clone: Path) -> None:
+    params = load_params(clone / "params.yaml")
+    with Model(clone / "data/llm/model.gguf") as model:
+        form = response_form(model, "films", "card", params.sampling)
+        labels = [model.detokenize(slot.label) for slot in form.slots]
+    for policy in params.policies:
+        responses = tables.read_table(clone / f"data/responses/{policy}.parquet", tables.RESPONSES)
+        for text in responses["text"]:
+            lines = text.split("\n")
+            assert [line[: len(label)] for line, label in zip(lines, labels, strict=True)] == labels
+
+
+def test_alignment_changes_what_is_sampled(clone: Path) -> None:
+    texts = [
+        tables.read_table(clone / f"data/responses/{policy}.parquet", tables.RESPONSES)["text"]
+        for policy in (0, 1, 2)
+    ]
+    assert not texts[0].equals(texts[1])
+    assert not texts[1].equals(texts[2])
+
+
+def test_a_second_run_does_no_work(clone: Path) -> None:
+    printed = run("dvc", "repro", cwd=clone)
+    assert "Running stage" not in printed.stdout + printed.stderr
+    assert "up to date" in printed.stdout + printed.stderr
+
+
+def test_experiments_can_be_shown(clone: Path) -> None:
+    shown = json.loads(run("dvc", "exp", "show", "--json", cwd=clone).stdout)
+    names = [entry["name"] for row in shown for entry in row["experiments"] or []]
+    assert "tiny" in str(shown) or "tiny" in names
+
+
+def stale(clone: Path) -> set[str]:
+    """Stages that the next `dvc repro` runs: the changed ones and all that follow from them."""
+    changed = {
+        name.removeprefix("dvc.yaml:")
+        for name in json.loads(run("dvc", "status", "--json", cwd=clone).stdout)
+    }
+    from dvc.repo import Repo
+
+    with Repo(str(clone)) as repo:
+        graph = nx.DiGraph((target.name, source.name) for target, source in repo.index.graph.edges)
+        graph.add_nodes_from(stage.name for stage in repo.index.stages)
+    after = {before for name in changed for before in nx.ancestors(graph, name)}
+    return changed | after
+
+
+@pytest.fixture
+def restored(clone: Path) -> Iterator[Path]:
+    """The clone; its params.yaml is put back afterwards."""
+    path = clone / "params.yaml"
+    before = path.read_text()
+    yield clone
+    path.write_text(before)
+
+
+ALIGNED = {"sample@1", "sample@2", "encode@1", "encode@2", "rerank@1", "rerank@2"}
+ROUNDS = {f"{name}@{round_}" for name in ("reward", "score", "pairs", "align") for round_ in (1, 2)}
+BASELINES = {f"rerank-baseline@{name}" for name in ("popularity", "none", "items", "history")}
+RERANKS = BASELINES | {"rerank@0", "rerank@1", "rerank@2"}
+END = {"check", "evaluate", "report"}
+LATER = {"reward@2", "score@2", "pairs@2"}
+
+STALE: dict[str, tuple[Any, set[str]]] = {
+    "evaluate.bootstrap": (300, END),
+    "machine.parallel_sequences": (8, {"check"}),
+    "align.beta": (0.2, END | ALIGNED | LATER | {"align@1", "align@2"}),
+    "pairs.minimum_margin": (0.01, END | ALIGNED | LATER | {"pairs@1", "align@1", "align@2"}),
+    "reward.folds": (3, END | ALIGNED | ROUNDS),
+    "rerank.seeds": ([1, 2], END | RERANKS),
+    "ranker.epochs": (4, END | ALIGNED | ROUNDS | RERANKS),
+    "sampling.temperature": (
+        0.8,
+        END | ALIGNED | ROUNDS | {"sample@0", "encode@0", "rerank@0"},
+    ),
+    "encoder.max_tokens": (
+        128,
+        END | ALIGNED | ROUNDS | RERANKS | {"encode@0", "encode-catalogue"},
+    ),
+}
+
+
+@pytest.mark.parametrize("key", STALE)
+def test_a_parameter_makes_stale_what_depends_on_it(restored: Path, key: str) -> None:
+    value, expected = STALE[key]
+    path = restored / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    block, name = key.split(".")
+    assert params[block][name] != value
+    params[block][name] = value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    found = stale(restored)
+    assert found - {"report"} == expected - {"report"}
+    assert ("report" in found) == ("report" in expected) or key.startswith("machine.")
+
+
+def test_a_comment_makes_nothing_stale(restored: Path) -> None:
+    path = restored / "params.yaml"
+    path.write_text("# a comment\n" + path.read_text())
+    assert stale(restored) == set()
+
+
+def test_a_wrong_parameter_stops_the_run_before_any_work(restored: Path) -> None:
+    path = restored / "params.yaml"
+    path.write_text(path.read_text().replace("beta:", "betta:"))
+    done = run("dvc", "repro", cwd=restored, check=False)
+    assert done.returncode != 0
+    assert "align.betta: unknown key" in done.stderr
+    assert "Running stage 'fetch" not in done.stdout
+
+
+def test_a_killed_stage_leaves_nothing_finished(clone: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(clone, copy, symlinks=True)
+    target = copy / "data/responses/0.parquet"
+    target.unlink()
+    figures = copy / ".cache/stages/sample@0.json"
+    figures.unlink()
+    process = subprocess.Popen([sys.executable, "-m", "stages.sample", "0"], cwd=copy)
+    time.sleep(3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not target.exists()
+    assert not figures.exists()

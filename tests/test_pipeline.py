@@ -1,0 +1,93 @@
+"""dvc.yaml against the code: what a stage imports is what DVC watches."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+#: Modules that cannot change what a stage writes: the schema of params.yaml (DVC watches the values
+#: themselves), the text of errors, progress bars, figures about the run, and paths (dvc.yaml names
+#: them). A change here reruns nothing.
+NEUTRAL = {
+    "rec/config.py",
+    "rec/errors.py",
+    "rec/machine.py",
+    "rec/progress.py",
+    "stages/layout.py",
+    "stages/runner.py",
+}
+
+
+def stages() -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml, a `foreach` by its template."""
+    entries = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return {name: entry.get("do", entry) for name, entry in entries.items()}
+
+
+def script(stage: dict[str, Any]) -> str:
+    """The stage's script, from `python -m stages.NAME …`."""
+    module = stage["cmd"].split()[2]
+    return module.replace(".", "/") + ".py"
+
+
+def imported(path: str) -> set[str]:
+    """Files of this project that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = set()
+    for name in names:
+        place = Path(*name.split("."))
+        for parent in [place, *place.parents][:-1]:
+            for candidate in (parent.with_suffix(".py"), parent / "__init__.py"):
+                if (ROOT / candidate).is_file():
+                    files.add(candidate.as_posix())
+    return files
+
+
+def has_code(path: str) -> bool:
+    """Whether a file holds more than its docstring."""
+    return len(ast.parse((ROOT / path).read_text()).body) > 1
+
+
+def closure(path: str) -> set[str]:
+    """A script and the files that it imports, directly or not, without the neutral ones."""
+    seen: set[str] = set()
+    waiting = [path]
+    while waiting:
+        current = waiting.pop()
+        if current not in seen and current not in NEUTRAL:
+            seen.add(current)
+            waiting += imported(current)
+    return {file for file in seen if has_code(file)}
+
+
+@pytest.mark.parametrize("name", stages())
+def test_deps_are_the_modules_that_the_stage_imports(name: str) -> None:
+    stage = stages()[name]
+    deps = {dep for dep in stage.get("deps", []) if dep.endswith((".py", ".j2", ".css", ".js"))}
+    expected = closure(script(stage))
+    if "rec/report.py" in expected:
+        expected |= {f"rec/templates/{p.name}" for p in (ROOT / "rec/templates").iterdir()}
+    assert deps == expected
+
+
+def test_neutral_modules_import_no_other_module_of_the_method() -> None:
+    for path in NEUTRAL:
+        others = {file for file in imported(path) - NEUTRAL if has_code(file)}
+        assert others <= {"rec/files.py"}, path
+
+
+@pytest.mark.parametrize("name", stages())
+def test_every_stage_runs_as_a_module(name: str) -> None:
+    path = ROOT / script(stages()[name])
+    assert '__name__ == "__main__"' in path.read_text()

@@ -1,0 +1,169 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rec.errors import RecError
+from rec.files import write_json
+from rec.rerank.features import Features, Knowledge
+from rec.rerank.training import save
+from rec.reward import (
+    RewardModel,
+    describe,
+    fold_of,
+    fold_users,
+    halves,
+    judge_users,
+    load_models,
+    reliability,
+    score_fold,
+    train_fold,
+    weights_path,
+)
+from rec.tables import SCORES, check_schema
+from tests.rerank.builders import ranker, world
+
+FOLDS, SEED = 2, 11
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Features, Knowledge]:
+    made = world(users=150, lists=6, samples=3, noise=0.1)
+    features = made.features()
+    return features, made.knowledge(features)
+
+
+@pytest.fixture(scope="module")
+def models(data: tuple[Features, Knowledge]) -> list[RewardModel]:
+    return [train_fold(*data, ranker(epochs=8), SEED, fold, FOLDS)[0] for fold in range(FOLDS)]
+
+
+@pytest.fixture(scope="module")
+def scores(data: tuple[Features, Knowledge], models: list[RewardModel]) -> pl.DataFrame:
+    return pl.concat([score_fold(model, *data) for model in models]).sort("user", "sample")
+
+
+class TestFolds:
+    def test_stable_and_about_even(self) -> None:
+        assert [fold_of(1, f"u{n}", 4) for n in range(6)] == [
+            fold_of(1, f"u{n}", 4) for n in range(6)
+        ]
+        counts = np.bincount([fold_of(1, f"u{n}", 4) for n in range(4000)])
+        assert (np.abs(counts - 1000) < 120).all()
+        assert any(fold_of(1, f"u{n}", 4) != fold_of(2, f"u{n}", 4) for n in range(20))
+
+    def test_known_values_on_every_machine(self) -> None:
+        assert [fold_of(2026, user, 4) for user in ("1", "2", "3", "4", "5")] == [1, 0, 2, 1, 0]
+
+    def test_too_many_folds_for_the_users(self) -> None:
+        made = world(users=5)
+        features = made.features()
+        one = [u for u in features.users_of("train") if fold_of(SEED, u, 2) == 1]
+        lists = made.lists.filter((pl.col("split") != "train") | pl.col("user").is_in(one))
+        alone = replace(made, lists=lists)
+        features = alone.features()
+        with pytest.raises(RecError, match=r"reward\.folds: fold 1 of 2"):
+            train_fold(features, alone.knowledge(features), ranker(), SEED, 1, 2)
+
+
+class TestScores:
+    def test_every_train_user_once_by_the_model_that_never_saw_them(
+        self, data: tuple[Features, Knowledge], scores: pl.DataFrame
+    ) -> None:
+        features, _ = data
+        check_schema(scores, SCORES, "scores")
+        has_positive = {features.users[n] for n in features.list_user[features.positive].tolist()}
+        expected = [u for u in features.users_of("train") if u in has_positive]
+        assert scores["user"].unique().sort().to_list() == expected
+        assert scores.select("user", "sample").n_unique() == scores.height == 3 * len(expected)
+        for user, fold in scores.select("user", "fold").iter_rows():
+            assert fold == fold_of(SEED, user, FOLDS)
+
+    def test_a_clearer_response_is_worth_more(self, scores: pl.DataFrame) -> None:
+        means = scores.drop("user").group_by("sample").mean().sort("sample")
+        assert means["ndcg@5"][0] > means["ndcg@5"][2]
+        assert means["log_likelihood"][0] > means["log_likelihood"][2]
+
+    def test_values_by_hand(
+        self, data: tuple[Features, Knowledge], models: list[RewardModel], scores: pl.DataFrame
+    ) -> None:
+        user = fold_users(data[0], models[1])[0]
+        judged = judge_users(models[1], *data, [user])
+        own = scores.filter(pl.col("user") == user)
+        numbers = np.unique(judged.responses)
+        for row, number in zip(own.iter_rows(named=True), numbers, strict=True):
+            mine = judged.responses == number
+            assert row["lists"] == mine.sum()
+            assert row["ndcg@5"] == pytest.approx(judged.ndcg[mine].mean())
+            assert row["map@5"] == pytest.approx(judged.average_precision[mine].mean())
+            assert row["log_likelihood"] == pytest.approx(judged.log_likelihood[mine].mean())
+
+    @pytest.mark.parametrize("split", ["valid", "test"])
+    def test_other_splits_are_refused(
+        self, data: tuple[Features, Knowledge], models: list[RewardModel], split: str
+    ) -> None:
+        with pytest.raises(RecError, match="must not score user"):
+            judge_users(models[0], *data, data[0].users_of(split)[:1])
+
+    def test_users_it_learned_from_are_refused(
+        self, data: tuple[Features, Knowledge], models: list[RewardModel]
+    ) -> None:
+        for user in fold_users(data[0], models[1]):
+            with pytest.raises(RecError, match="must not score user"):
+                judge_users(models[0], *data, [user])
+
+
+class TestFiles:
+    def test_round_trip(
+        self,
+        data: tuple[Features, Knowledge],
+        models: list[RewardModel],
+        scores: pl.DataFrame,
+        tmp_path: Path,
+    ) -> None:
+        for model in models:
+            save(model.model, weights_path(tmp_path, model.fold))
+        write_json(tmp_path / "reward.json", describe(SEED, FOLDS, []))
+        again = pl.concat([score_fold(model, *data) for model in load_models(tmp_path)])
+        assert again.sort("user", "sample").equals(scores)
+
+    @pytest.mark.parametrize("content", [{}, {"seed": "x", "folds": 2}, []])
+    def test_a_broken_description(self, tmp_path: Path, content: Any) -> None:
+        write_json(tmp_path / "reward.json", content)
+        with pytest.raises(RecError, match="'seed' and 'folds'"):
+            load_models(tmp_path)
+
+
+class TestReliability:
+    def test_noise_is_near_zero_and_signal_near_one(self) -> None:
+        rng = np.random.default_rng(0)
+        users = np.repeat(np.arange(500), 4)
+        worth = rng.normal(size=(2000, 1))
+        noise = rng.normal(size=(2000, 2))
+        assert reliability(noise, users)["r"] == pytest.approx(0, abs=0.08)
+        found = reliability(worth + 0.1 * noise, users)
+        assert found["r"] == pytest.approx(0.99, abs=0.01)
+        assert found["users"] == 500
+
+    def test_what_users_differ_in_does_not_count(self) -> None:
+        rng = np.random.default_rng(0)
+        users = np.repeat(np.arange(500), 4)
+        noise = rng.normal(size=(2000, 2)) + 10 * users[:, None]
+        assert reliability(noise, users)["r"] == pytest.approx(0, abs=0.08)
+
+    def test_one_response_each(self) -> None:
+        assert reliability(np.zeros((3, 2)), np.arange(3))["r"] is None
+
+    def test_halves_take_turns_over_a_users_lists(
+        self, data: tuple[Features, Knowledge], models: list[RewardModel]
+    ) -> None:
+        users = fold_users(data[0], models[0])[:4]
+        judged = judge_users(models[0], *data, users)
+        found, owners = halves(judged, data[0])
+        assert found.shape == (len(owners), 2)
+        first = judged.responses[0]
+        own = judged.ndcg[judged.responses == first]
+        np.testing.assert_allclose(found[0], [own[::2].mean(), own[1::2].mean()])
