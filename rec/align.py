@@ -29,6 +29,7 @@ from rec.progress import bar
 
 CURVE = ("step", "loss", "margin", "accuracy", "chosen_reward", "rejected_reward")
 
+_CALMER = "lower align.learning_rate or set align.precision to fp32"
 _LOGGED = {
     "loss": "loss",
     "margin": "rewards/margins",
@@ -77,9 +78,11 @@ def align(
     reference. `work` is where the trainer may write. Returns the training curve, a row of `CURVE`
     per optimiser step; rewards are beta times the log-ratio to the reference.
 
-    Raises RecError for a pair that is longer than `settings.max_length`, or a loss that is not
-    finite.
+    Raises RecError for no pairs, for a pair that is longer than `settings.max_length`, and for a
+    loss or a weight that is not finite.
     """
+    if not pairs:
+        raise RecError("align: there are no pairs to learn from")
     longest = max(len(p.prompt) + max(len(p.chosen), len(p.rejected)) for p in pairs)
     if longest > settings.max_length:
         raise RecError(
@@ -111,6 +114,7 @@ def align(
         callbacks=[callback],
     )
     trainer.train()
+    _require_finite_weights(model)
     save_adapter(model, target)
     return callback.rows
 
@@ -121,9 +125,8 @@ def load_policy(base: Path, previous: Path | None, settings: Align, seed: int) -
     The base is bf16 or fp32 by `settings.precision`; the LoRA is fp32, so that no update is lost
     to rounding.
     """
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
     model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.bfloat16 if bf16 else torch.float32, local_files_only=True
+        base, dtype=torch.bfloat16 if use_bf16(settings) else torch.float32, local_files_only=True
     ).to(device())
     if previous is not None:
         return PeftModel.from_pretrained(model, previous, is_trainable=True)
@@ -138,6 +141,17 @@ def load_policy(base: Path, previous: Path | None, settings: Align, seed: int) -
             target_modules=settings.target_modules,
         ),
     )
+
+
+def _require_finite_weights(model: Any) -> None:
+    for name, value in model.named_parameters():
+        if value.requires_grad and not value.isfinite().all():
+            raise RecError(f"align: {name} is no longer finite after the last step; {_CALMER}")
+
+
+def use_bf16(settings: Align) -> bool:
+    """Whether to compute in bf16: as told, or with "auto" where the hardware is fast in it."""
+    return settings.precision == "bf16" or (settings.precision == "auto" and fast_bf16())
 
 
 def save_adapter(model: Any, target: Path) -> None:
@@ -163,9 +177,10 @@ def _arguments(settings: Align, seed: int, work: Path) -> DPOConfig:
         lr_scheduler_type="cosine",
         max_length=settings.max_length,
         gradient_checkpointing=device() == "cuda",
-        bf16=False,
+        bf16=use_bf16(settings),
         use_cpu=device() == "cpu",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # else a loss that is no number is logged as another
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
@@ -197,8 +212,7 @@ class _Curve(TrainerCallback):
         row = {name: float(logs[key]) for name, key in _LOGGED.items()}
         if not math.isfinite(row["loss"]):
             raise RecError(
-                f"align: the loss is {row['loss']} at step {state.global_step}; lower "
-                "align.learning_rate or set align.precision to fp32"
+                f"align: the loss is {row['loss']} at step {state.global_step}; {_CALMER}"
             )
         self.rows.append({"step": state.global_step, **row})
         self.bar.update()

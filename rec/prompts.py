@@ -138,7 +138,10 @@ def user_prompts(
         .sort("user", "position", descending=[False, True])
         .with_columns(
             liked=pl.col("rating") >= positive_rating,
-            title=pl.col("title").str.replace_all(r"\s+", " ").str.strip_chars(),
+            title=pl.col("title")
+            .str.replace_all(r"\s+", " ")
+            .str.strip_chars()
+            .replace("", None),  # a null title is left out
         )
     )
     texts = shown.group_by("user", maintain_order=True).agg(history=history_text(words))

@@ -28,6 +28,7 @@ from rec.rerank.training import Judged, Trained, judge, load, positive_rows, tra
 from rec.tables import SCORES
 
 Floats = npt.NDArray[np.float64]
+Halves = tuple[Floats, npt.NDArray[np.int64]]  # scores [responses, 2], user of each response
 
 
 def fold_of(seed: int, user: str, folds: int) -> int:
@@ -120,7 +121,7 @@ def score_fold(reward: RewardModel, features: Features, knowledge: Knowledge) ->
     return table.sort("user", "sample")
 
 
-def halves(judged: Judged, features: Features) -> tuple[Floats, npt.NDArray[np.int64]]:
+def halves(judged: Judged, features: Features) -> Halves:
     """Mean NDCG@5 of each response on every other list of its user, and on the rest.
 
     Returns [responses, 2] and the user number of each response; users of one list are left out.

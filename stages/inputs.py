@@ -1,4 +1,9 @@
-"""What several stages read: the tables as tensors, and the knowledge of a variant."""
+"""What several stages share: the tables as tensors, a variant's knowledge, work side by side."""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
 
 import polars as pl
 import torch
@@ -6,7 +11,7 @@ import torch
 from rec.config import Params
 from rec.errors import RecError
 from rec.knowledge import read_vectors
-from rec.machine import cores
+from rec.machine import cores, device
 from rec.rerank.features import (
     Features,
     Knowledge,
@@ -18,10 +23,29 @@ from rec.rerank.variants import HISTORY, NONE, POPULARITY, policy_of
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_table
 from stages import layout
 
+T = TypeVar("T")
+
 
 def use_threads(params: Params) -> None:
     """Let torch use the cores that `machine.threads` allows."""
     torch.set_num_threads(params.machine.threads or cores())
+
+
+def side_by_side(
+    params: Params, function: Callable[..., T], calls: list[tuple[Any, ...]]
+) -> list[T]:
+    """Results of independent calls, one process of one thread per call on a CPU.
+
+    A re-ranker is so small that threads inside it mostly wait for each other: on a busy machine
+    two were ten times slower than one. `function` must be a module's own, for a process to find.
+    """
+    workers = min(len(calls), params.machine.threads or cores())
+    if workers == 1 or device() == "cuda":
+        torch.set_num_threads(1)
+        return [function(*call) for call in calls]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+        return list(pool.map(function, *zip(*calls, strict=True)))
 
 
 def features(params: Params) -> Features:
@@ -46,6 +70,13 @@ def knowledge(built: Features, variant: str, policies: list[int]) -> Knowledge |
     if variant == HISTORY:
         return user_knowledge(built, items, read_vectors(layout.HISTORY_VECTORS), prompts())
     return items
+
+
+def policy_knowledge(built: Features, policy: int, policies: list[int]) -> Knowledge:
+    """The items' vectors and those of a policy's responses."""
+    known = knowledge(built, str(policy), policies)
+    assert known is not None
+    return known
 
 
 def prompts() -> pl.DataFrame:

@@ -4,6 +4,8 @@ VARIANT is popularity, none, items, history, or the number of a policy. Lists wi
 cannot tell re-rankers apart and are left out.
 """
 
+from typing import Any
+
 import click
 import polars as pl
 
@@ -21,22 +23,25 @@ from stages.runner import stage
 def main(params: Params, variant: str) -> None:
     """Train one re-ranker per seed and judge it on the test users."""
     policy_of(variant, params.policies)
-    inputs.use_threads(params)
+    seeds = [0] if variant == POPULARITY else params.rerank.seeds
+    results = inputs.side_by_side(params, run, [(params, variant, seed) for seed in seeds])
+    tables = [table for table, _ in results]
+    write_table(pl.concat(tables).sort("seed", "list"), layout.runs(variant), RUNS)
+    curves = [curve for _, curve in results if curve]
+    write_json(layout.training(variant), {"variant": variant, "seeds": curves})
+
+
+def run(params: Params, variant: str, seed: int) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """One re-ranker: its RUNS rows and its training curve."""
     features = inputs.features(params)
     test = positive_rows(features, features.users_of("test"), "test")
-    runs, curves = [], []
     if variant == POPULARITY:
-        runs.append(runs_table(features, initial_order(features, test), variant, 0))
-    else:
-        knowledge = inputs.knowledge(features, variant, params.policies)
-        users, valid = features.users_of("train"), features.users_of("valid")
-        for seed in params.rerank.seeds:
-            trained = train(features, knowledge, params.ranker, seed, users, valid)
-            judged = judge(trained.model, features, knowledge, test)
-            runs.append(runs_table(features, judged, variant, seed))
-            curves.append({"seed": seed, **trained.as_json()})
-    write_table(pl.concat(runs).sort("seed", "list"), layout.runs(variant), RUNS)
-    write_json(layout.training(variant), {"variant": variant, "seeds": curves})
+        return runs_table(features, initial_order(features, test), variant, seed), {}
+    knowledge = inputs.knowledge(features, variant, params.policies)
+    users, valid = features.users_of("train"), features.users_of("valid")
+    trained = train(features, knowledge, params.ranker, seed, users, valid)
+    judged = judge(trained.model, features, knowledge, test)
+    return runs_table(features, judged, variant, seed), {"seed": seed, **trained.as_json()}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,7 +161,7 @@ class Engine:
             raise RecError(f"{path}: llama.cpp cannot apply this adapter")
         return adapter
 
-    def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
+    def generate(self, requests: Iterable[Request]) -> Generator[Response]:
         """Yield the responses of all requests as they are finished, in no particular order.
 
         One call at a time; it may be abandoned. Raises RecError where a prompt and its response do

@@ -6,10 +6,13 @@ until the end of the line or the slot's limit. Free text is one slot without a l
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rec.llm.model import Model
 from rec.prompts import Slot
+
+_BREAK = re.compile(rb"[\n\v\f\r]")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,12 @@ def _banned(model: Model, end: int, *, line: bool) -> tuple[tuple[int, ...], tup
     banned = [
         token
         for token, piece in pieces
-        if token != end and (not piece or model.is_control(token) or (line and b"\n" in piece))
+        if token != end
+        and (not piece or model.is_control(token) or (line and _BREAK.search(piece)))
     ]
-    blank = [token for token, piece in pieces if token == end or not piece.strip()]
+    blank = [
+        token
+        for token, piece in pieces
+        if token == end or not piece.decode(errors="replace").strip()
+    ]
     return tuple(banned), tuple(sorted({*banned, *blank}))

@@ -7,6 +7,7 @@ read back from the rewritten file, so that sampling and training see the same va
 from __future__ import annotations
 
 import ctypes
+import math
 import shutil
 import warnings
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import gguf
 import llama_cpp
+import numpy as np
+from numpy.typing import NDArray
 
 from rec.errors import RecError
 from rec.files import sha256, write_json
@@ -111,6 +114,9 @@ def export_hugging_face(working: Path, folder: Path) -> float:
     if loading["missing_keys"]:
         missing = min(loading["missing_keys"])
         raise RecError(f"{working}: the tensor of {missing} is missing; use a whole model")
+    rope = rope_parameters(working)
+    if rope:
+        model.config.rope_parameters = rope
     exact = {name: value.clone() for name, value in model.state_dict().items()}
     for attribute in ("quantization_method", "hf_quantizer", "is_quantized"):
         if hasattr(model, attribute):
@@ -125,3 +131,39 @@ def export_hugging_face(working: Path, folder: Path) -> float:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return rounding
+
+
+def rope_parameters(path: Path) -> dict[str, Any] | None:
+    """The rotary scaling of Llama 3, which transformers leaves out when it reads a GGUF.
+
+    The file holds a factor per frequency; all Llama 3 models derive them in the same way from one
+    number. None where nothing is scaled; RecError for a scaling of another kind.
+    """
+    reader = gguf.GGUFReader(path)
+    fields = {name.partition(".")[2]: field for name, field in reader.fields.items()}
+    kind = fields["rope.scaling.type"].contents() if "rope.scaling.type" in fields else "none"
+    factors = next((t.data for t in reader.tensors if t.name == "rope_freqs.weight"), None)
+    if kind == "none" and factors is None:
+        return None
+    if kind != "none" or factors is None:
+        raise RecError(f"{path}: a model with rotary scaling {kind!r} cannot be aligned")
+    parameters = {
+        "rope_type": "llama3",
+        "rope_theta": float(fields["rope.freq_base"].contents()),
+        "factor": float(factors.max()),
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+    if not np.allclose(factors, _llama3_factors(parameters, len(factors)), rtol=1e-3):
+        raise RecError(f"{path}: a model with rotary factors {list(factors)} cannot be aligned")
+    return parameters
+
+
+def _llama3_factors(parameters: dict[str, Any], count: int) -> NDArray[np.float64]:
+    turns = parameters["rope_theta"] ** (np.arange(count) / -count) / (2 * math.pi)
+    low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
+    smooth = (parameters["original_max_position_embeddings"] * turns - low) / (high - low)
+    smooth = smooth.clip(0.0, 1.0)
+    factors: NDArray[np.float64] = 1 / ((1 - smooth) / parameters["factor"] + smooth)
+    return factors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,8 +14,8 @@ class Adaptor(nn.Module):
 
     Sources are texts about items (0) and about users (1). Each expert is a two-layer perceptron. A
     source's output is the sum of the shared experts and of its own, weighted by a softmax gate that
-    reads the same vector, and normalised (LayerNorm). Unlike KAR's code there is no ReLU after the
-    last layer, so that no output can die.
+    reads the same vector. Unlike KAR's code there is no ReLU after the last layer, so that no
+    output can die.
 
     A vector is first centred on the mean that `calibrate` saw for its source and scaled to unit
     variance, so that what all texts share does not drown what sets them apart.
@@ -31,6 +33,7 @@ class Adaptor(nn.Module):
         specific: int,
         sources: int = 2,
         dropout: float = 0.0,
+        input_dropout: Sequence[float] = (0.0, 0.0),
     ) -> None:
         super().__init__()
         self._hidden = hidden
@@ -43,8 +46,7 @@ class Adaptor(nn.Module):
         self.first = nn.ModuleList(nn.Linear(dimension, hidden) for _ in range(total))
         self.second = nn.ModuleList(nn.Linear(hidden, width) for _ in range(total))
         self.gates = nn.ModuleList(nn.Linear(dimension, self._experts) for _ in range(sources))
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(sources))
-        self.dropout = dropout
+        self.dropout, self.input_dropout = dropout, tuple(input_dropout)
         self.register_buffer("mean", torch.zeros(sources, dimension))
         self.register_buffer("scale", torch.ones(sources))
 
@@ -63,6 +65,7 @@ class Adaptor(nn.Module):
         hidden units through their second layers stacked, which sums over experts.
         """
         x = (vectors.float() - self.mean[source]) * self.scale[source]
+        x = functional.dropout(x, self.input_dropout[source], self.training)
         members = self._members[source]
         weight = torch.cat([self.first[e].weight for e in members] + [self.gates[source].weight])
         bias = torch.cat([self.first[e].bias for e in members] + [self.gates[source].bias])
@@ -73,5 +76,4 @@ class Adaptor(nn.Module):
         mixed = hidden.view(len(x), self._experts, self._hidden) * gate.unsqueeze(-1)
         second = torch.cat([self.second[e].weight for e in members], dim=1)
         offset = gate @ torch.stack([self.second[e].bias for e in members])
-        adapted: Tensor = self.norms[source](functional.linear(mixed.flatten(1), second) + offset)
-        return adapted
+        return functional.linear(mixed.flatten(1), second) + offset

@@ -20,6 +20,9 @@ from rec.rerank.adaptor import Adaptor
 from rec.rerank.features import Batch
 
 ITEMS, USERS = 0, 1  # sources of the adaptor
+#: Share of a user vector's entries, and of whole user vectors, that training hides. Users are few,
+#: and a vector per user is learned by heart: without this, texts that help turn into a loss.
+HIDDEN_ENTRIES, HIDDEN_USERS = 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class PRM(nn.Module):
                 config.experts_specific,
                 sources=2 if shape.users else 1,
                 dropout=config.dropout,
+                input_dropout=(0.0, HIDDEN_ENTRIES),
             )
         self.mix = nn.Linear(item + 2 * hidden + sources * config.knowledge, hidden)
         self.position = nn.Linear(hidden, hidden, bias=False)
@@ -95,7 +99,10 @@ class PRM(nn.Module):
         if not self.shape.users:
             return [items]
         assert batch.user_vectors is not None
-        users = self.adaptor(batch.user_vectors, USERS).unsqueeze(1).expand_as(items)
+        adapted = self.adaptor(batch.user_vectors, USERS)
+        if self.training:
+            adapted = adapted * (torch.rand_like(adapted[:, :1]) >= HIDDEN_USERS)
+        users = adapted.unsqueeze(1).expand_as(items)
         return [items, users, items * users]
 
 

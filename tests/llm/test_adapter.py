@@ -127,7 +127,7 @@ def add_tensor(folder: Path, name: str) -> None:
     save_file({**load_file(path), name: np.zeros((4, 4), np.float32)}, path)
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "DoRA": (lambda folder: edit_config(folder, use_dora=True), "use_dora = True"),
     "modules_to_save": (
         lambda folder: edit_config(folder, modules_to_save=["lm_head"]),
@@ -159,7 +159,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
         "adapter_model.safetensors",
     ),
     "broken weights": (
-        lambda folder: (folder / "adapter_model.safetensors").write_text("x" * 30) and None,
+        lambda folder: (folder / "adapter_model.safetensors").write_text("x" * 30),
         "adapter_model.safetensors",
     ),
 }

@@ -14,6 +14,8 @@ import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from rec.errors import RecError
 from rec.files import read_json, sha256
@@ -32,6 +34,7 @@ from tests.llm.tiny import (
 
 ROOT = Path(__file__).parents[2]
 IDS = [5, 80, 300, 41, 7, 9, 200, 310, 222, 14]
+PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2"])
@@ -111,6 +114,46 @@ def test_rounding_is_reported(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf", model)
     import_weights(tmp_path / "m.gguf", tmp_path / "llm", "bf16", 1)
     assert read_json(tmp_path / "llm" / "import.json")["largest_rounding"] == 1 / 1024
+
+
+def llama3_factors(factor: float) -> list[float]:
+    """Factors of the eight frequencies of the tiny llama, by transformers' own rule."""
+    config = LlamaConfig(
+        hidden_size=64,
+        num_attention_heads=4,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": factor,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+    )
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    plain = 10000.0 ** (-torch.arange(8) / 8)
+    return [float(one) for one in plain / scaled]
+
+
+def test_rotary_scaling_of_llama_3(tmp_path: Path) -> None:
+    factors = llama3_factors(8.0)
+    assert factors[0] == 1.0 and 1.0 < factors[6] < factors[7] == pytest.approx(8.0)
+    source = tmp_path / "m.gguf"
+    write_gguf(source, make_model("llama", 1), rope_factors=factors)
+    import_weights(source, tmp_path / "llm", "original", 1)
+    ids = [int(one) for one in np.random.default_rng(3).integers(0, 600, 250)]
+    model = load_hf(tmp_path / "llm" / "hf")
+    right = np.abs(llama_logits(source, ids) - hf_logits(model, ids)).max()
+    model = load_hf(tmp_path / "llm" / "hf", rope_parameters=PLAIN)
+    unscaled = np.abs(llama_logits(source, ids) - hf_logits(model, ids)).max()
+    assert right < 1e-4 < 1e-2 < unscaled
+
+
+@pytest.mark.parametrize("scaling", [{"rope_factors": [2.0] * 8}, {"rope_scaling": "yarn"}])
+def test_other_rotary_scaling_is_refused(tmp_path: Path, scaling: dict[str, Any]) -> None:
+    write_gguf(tmp_path / "m.gguf", make_model("llama", 1), **scaling)
+    with pytest.raises(RecError, match=r"a model with rotary .* cannot be aligned"):
+        import_weights(tmp_path / "m.gguf", tmp_path / "llm", "bf16", 1)
 
 
 def write_params() -> None:

@@ -5,7 +5,7 @@ The GGUF is written here tensor by tensor, on its own authority: nothing of `rec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +106,13 @@ def make_model(architecture: str, seed: int) -> Any:
 
 
 def write_gguf(
-    path: Path, model: Any, *, template: str | None = CHATML, architecture: str = ""
+    path: Path,
+    model: Any,
+    *,
+    template: str | None = CHATML,
+    architecture: str = "",
+    rope_factors: Sequence[float] = (),
+    rope_scaling: str = "",
 ) -> None:
     """Write `model` as an F32 GGUF with the vocabulary of this module."""
     config = model.config
@@ -123,6 +129,10 @@ def write_gguf(
     writer.add_rope_freq_base(10000.0)
     if name == "llama":
         writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    if rope_scaling:
+        writer.add_string(f"{architecture or name}.rope.scaling.type", rope_scaling)
+    if rope_factors:
+        writer.add_tensor("rope_freqs.weight", np.array(rope_factors, np.float32))
     writer.add_vocab_size(config.vocab_size)
     writer.add_file_type(0)
     _add_tokenizer(writer, PRE[name], template)
@@ -228,8 +238,8 @@ def hf_logits(model: Any, ids: list[int]) -> NDArray[np.float32]:
     return np.asarray(logits.float().numpy(), np.float32)
 
 
-def load_hf(folder: Path) -> Any:
+def load_hf(folder: Path, **settings: Any) -> Any:
     """The folder's model in fp32."""
     return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True
+        folder, dtype=torch.float32, local_files_only=True, **settings
     ).eval()

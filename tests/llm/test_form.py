@@ -1,0 +1,56 @@
+"""rec.llm.form: what is given, what may be written, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from rec.llm.form import card, free_text
+from rec.llm.model import Model
+from rec.prompts import DOMAINS, Slot
+from tests.llm.tiny import CONTROL, Tiny
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama: Tiny) -> Iterator[Model]:
+    with Model(tiny_llama.gguf, vocabulary_only=True) as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("domain", list(DOMAINS))
+def test_card_gives_the_labels_in_order(model: Model, domain: str) -> None:
+    form = card(model, DOMAINS[domain].slots, 9)
+    given = [model.detokenize(slot.label) for slot in form.slots]
+    assert given == [slot.label for slot in DOMAINS[domain].slots]
+    assert [slot.limit for slot in form.slots] == [
+        9 if slot.titles else 5 for slot in DOMAINS[domain].slots
+    ]
+    assert model.detokenize([form.end]) == "\n"
+
+
+def test_longest_counts_labels_texts_and_ends(model: Model) -> None:
+    form = card(model, (Slot("Mood:", True), Slot("Ab:", False)), 8)
+    labels = len(model.tokenize("Mood:")) + len(model.tokenize("Ab:"))
+    assert form.longest == labels + (8 + 1) + (4 + 1)
+    assert free_text(model, 20).longest == 21
+
+
+def test_a_line_bans_breaks_and_control_tokens(model: Model) -> None:
+    form = card(model, DOMAINS["films"].slots, 4)
+    control = {token for name in CONTROL for token in model.tokenize(name, control=True)}
+    breaks = {token for text in "\r\v\f" for token in model.tokenize(text)}
+    assert set(form.banned) == control | breaks
+    assert [token for token, piece in enumerate(model.pieces) if b"\n" in piece] == [form.end]
+    allowed = set(range(model.size)) - set(form.banned_first)
+    assert form.end not in allowed
+    assert all(model.detokenize([token]).strip() for token in allowed)
+    assert len(allowed) > 500
+
+
+def test_free_text_may_break_lines_but_not_start_with_the_end(model: Model) -> None:
+    form = free_text(model, 4)
+    (newline,) = model.tokenize("\n")
+    assert newline not in form.banned and newline in form.banned_first
+    assert form.end == model.eos
+    assert form.end not in form.banned and form.end in form.banned_first

@@ -1,0 +1,184 @@
+"""rec.prompts: what the LLM is shown of a user, and the form that it is asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import polars as pl
+import pytest
+
+from rec.prompts import DOMAINS, instructions, user_prompts
+from rec.tables import INTERACTIONS, ITEMS, PROMPTS, USERS, check_schema
+
+#: user: item, rating, part, in the order of time
+Histories = dict[str, list[tuple[str, float, str]]]
+
+HISTORIES: Histories = {
+    "ann": [
+        ("old", 5, "profile"),
+        ("bad", 1, "profile"),
+        ("mid", 3.5, "profile"),
+        ("new", 4, "profile"),
+        ("later", 5, "list"),
+    ],
+    "bob": [("new", 5, "profile"), ("old", 4, "profile"), ("bad", 1, "list")],
+    "eve": [("bad", 2, "profile"), ("later", 5, "list")],
+}
+TITLES: dict[str, str | None] = {
+    "old": "Old Film",
+    "bad": "Bad Film",
+    "mid": "Mid Film",
+    "new": "New Film",
+    "later": "Later Film",
+}
+
+
+def prompts(
+    histories: Histories = HISTORIES, titles: dict[str, str | None] = TITLES, **changes: Any
+) -> pl.DataFrame:
+    """The prompts of small histories; ratings of 4 or more are liked."""
+    rows = [
+        (user, item, rating, 100 + position, position, part)
+        for user, history in histories.items()
+        for position, (item, rating, part) in enumerate(history)
+    ]
+    interactions = pl.DataFrame(rows, schema=dict(INTERACTIONS), orient="row")
+    items = pl.DataFrame(
+        [(item, title, None, []) for item, title in titles.items()],
+        schema=dict(ITEMS),
+        orient="row",
+    )
+    users = pl.DataFrame(
+        [(user, "train" if user < "c" else "test", 1, 1) for user in sorted(histories)],
+        schema=dict(USERS),
+        orient="row",
+    )
+    options = {"domain": "films", "response": "card", "history": 25, "positive_rating": 4.0}
+    return user_prompts(interactions, items, users, **{**options, **changes})
+
+
+def history(user: str, table: pl.DataFrame) -> str:
+    text: str = table.row(by_predicate=pl.col("user") == user, named=True)["history"]
+    return text
+
+
+def test_table_has_a_row_per_user() -> None:
+    table = check_schema(prompts(), PROMPTS, "prompts")
+    assert table["key"].to_list() == ["user:ann", "user:bob", "user:eve"]
+    assert table["split"].to_list() == ["train", "train", "test"]
+    assert set(table["kind"]) == {"user"}
+
+
+def test_latest_first_liked_and_disliked_apart() -> None:
+    assert history("ann", prompts()) == (
+        "Loved films: New Film; Old Film\nDisliked films: Mid Film; Bad Film"
+    )
+
+
+def test_lists_stay_hidden() -> None:
+    table = prompts()
+    assert not table["history"].str.contains("Later Film").any()
+    assert history("bob", table) == "Loved films: Old Film; New Film\nDisliked films: none"
+
+
+def test_nothing_liked() -> None:
+    assert history("eve", prompts()) == "Loved films: none\nDisliked films: Bad Film"
+
+
+def test_threshold_is_liked() -> None:
+    text = history("ann", prompts(positive_rating=3.5))
+    assert text == "Loved films: New Film; Mid Film; Old Film\nDisliked films: Bad Film"
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (1, "Loved films: New Film\nDisliked films: none"),
+        (2, "Loved films: New Film\nDisliked films: Mid Film"),
+        (3, "Loved films: New Film\nDisliked films: Mid Film; Bad Film"),
+    ],
+)
+def test_limit_keeps_the_most_recent(limit: int, expected: str) -> None:
+    assert history("ann", prompts(history=limit)) == expected
+
+
+def test_limit_is_each_users_own() -> None:
+    """A user with a longer history must not move another's window."""
+    long = {**HISTORIES, "zed": [("old", 5.0, "profile")] * 40}
+    assert history("ann", prompts(long, history=2)) == history("ann", prompts(history=2))
+
+
+@pytest.mark.parametrize("response", ["card", "text"])
+def test_instructions_are_the_same_for_all_and_come_first(response: str) -> None:
+    table = prompts(response=response)
+    assert {message[0]["role"] for message in table["messages"]} == {"system"}
+    assert {message[0]["content"] for message in table["messages"]} == {
+        instructions(DOMAINS["films"], response)
+    }
+    for messages, text in table.select("messages", "history").iter_rows():
+        assert [message["role"] for message in messages] == ["system", "user"]
+        assert messages[1]["content"] == f"The history of this viewer, latest first.\n{text}"
+
+
+def test_whitespace_in_titles_is_flattened() -> None:
+    titles = {**TITLES, "new": "  New\r\n\tFilm\u00a0(II)  ", "old": "Old\u2028Film"}
+    text = history("ann", prompts(titles=titles))
+    assert text.splitlines() == [
+        "Loved films: New Film (II); Old Film",
+        "Disliked films: Mid Film; Bad Film",
+    ]
+
+
+def test_titles_without_text_are_left_out() -> None:
+    titles: dict[str, str | None] = {**TITLES, "new": None, "mid": " \n"}
+    assert (
+        history("ann", prompts(titles=titles)) == "Loved films: Old Film\nDisliked films: Bad Film"
+    )
+
+
+def test_items_without_metadata_are_left_out() -> None:
+    titles = {name: title for name, title in TITLES.items() if name != "new"}
+    assert history("ann", prompts(titles=titles)).startswith("Loved films: Old Film\n")
+
+
+def test_user_without_any_title() -> None:
+    table = prompts(titles=dict.fromkeys(TITLES))
+    assert table.height == 3
+    assert history("ann", table) == "Loved films: none\nDisliked films: none"
+
+
+def test_order_of_the_rows_does_not_matter() -> None:
+    turned = dict(reversed(HISTORIES.items()))
+    assert prompts(turned).equals(prompts())
+
+
+@pytest.mark.parametrize("name", list(DOMAINS))
+def test_example_card_has_the_labels_of_the_slots(name: str) -> None:
+    domain = DOMAINS[name]
+    lines = domain.example.splitlines()
+    assert len(lines) == len(domain.slots)
+    for line, slot in zip(lines, domain.slots, strict=True):
+        label, value = line.split(":", 1)
+        assert f"{label}:" == slot.label
+        assert value.startswith(" ") and value.strip()
+        assert slot.titles == (domain.items in slot.label)
+    assert domain.example in instructions(domain, "card")
+
+
+@pytest.mark.parametrize("name", list(DOMAINS))
+def test_domains_have_their_own_words(name: str) -> None:
+    domain = DOMAINS[name]
+    table = prompts(domain=name)
+    text = " ".join(message["content"] for messages in table["messages"] for message in messages)
+    assert domain.items in text and domain.person in text and domain.consumed in text
+    for other in DOMAINS.values():
+        if other is not domain:
+            assert not re.search(rf"\b({other.items}|{other.person})\b", text)
+
+
+@pytest.mark.parametrize("name", list(DOMAINS))
+def test_free_text_shows_no_card(name: str) -> None:
+    text = instructions(DOMAINS[name], "text")
+    assert DOMAINS[name].factors in text
+    assert "card" not in text and DOMAINS[name].example not in text
