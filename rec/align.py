@@ -70,7 +70,6 @@ def align(
     settings: Align,
     seed: int,
     work: Path,
-    threads: int | None = None,
 ) -> list[dict[str, float]]:
     """Train a LoRA over the Hugging Face folder `base` and write it into the folder `target`.
 
@@ -89,8 +88,6 @@ def align(
             f"align.max_length: {settings.max_length} is too short; the longest pair has "
             f"{longest} tokens, and cutting it would make the two sides equal"
         )
-    if threads:
-        torch.set_num_threads(threads)
     set_seed(seed)
     model = load_policy(base, previous, settings, seed)
     callback = _Curve()

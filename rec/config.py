@@ -233,6 +233,14 @@ def source_files(artifact: Data | LLM | Encoder) -> list[File]:
     return sources.registry if artifact.source == "registry" else sources.public
 
 
+def judged_policy(params: Params, round_: int) -> int:
+    """The policy whose responses a round judges. Raises RecError for a round that is not there."""
+    if str(round_) not in params.rounds:
+        rounds = ", ".join(params.rounds)
+        raise RecError(f"round {round_} does not exist; params.yaml has rounds {rounds}")
+    return params.rounds[str(round_)]
+
+
 def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 

@@ -63,7 +63,23 @@ def identifiability(responses: Floats, owners: Integers, histories: Floats) -> I
         raise RecError(
             f"identifiability needs responses and two users; got {len(responses)} and {users}"
         )
-    own, others = _directions(responses), _directions(histories)
+    closer, ties = _places(_directions(responses), owners, _directions(histories))
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, users + 1))])
+    reciprocal = (harmonic[closer + ties + 1] - harmonic[closer]) / (ties + 1)
+    return Identifiability(
+        mrr=float(reciprocal.mean()),
+        median_rank=float(np.median(1 + closer + ties / 2)),
+        users=users,
+        responses=len(responses),
+        chance_mrr=float(harmonic[users] / users),
+        chance_median_rank=(users + 1) / 2,
+    )
+
+
+def _places(
+    own: npt.NDArray[np.float32], owners: Integers, others: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How many of `others` are closer to each response than its owner, and how many tie."""
     closer = np.empty(len(own), dtype=np.int64)
     ties = np.empty(len(own), dtype=np.int64)
     for start in range(0, len(own), CHUNK):
@@ -72,16 +88,7 @@ def identifiability(responses: Floats, owners: Integers, histories: Floats) -> I
         right = np.take_along_axis(cosines, owners[part, None], axis=1)
         closer[part] = (cosines > right + TIE).sum(1)
         ties[part] = (np.abs(cosines - right) <= TIE).sum(1) - 1
-    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, users + 1))])
-    reciprocal = (harmonic[closer + ties + 1] - harmonic[closer]) / (ties + 1)
-    return Identifiability(
-        mrr=float(reciprocal.mean()),
-        median_rank=float(np.median(1 + closer + ties / 2)),
-        users=users,
-        responses=len(own),
-        chance_mrr=float(harmonic[users] / users),
-        chance_median_rank=(users + 1) / 2,
-    )
+    return closer, ties
 
 
 def _directions(vectors: Floats) -> npt.NDArray[np.float32]:

@@ -21,7 +21,7 @@ def cores() -> int:
 
 
 def fast_bf16() -> bool:
-    """Whether bf16 matrix products are faster than fp32 here: CUDA, or a CPU with bf16 dot products."""
+    """Whether bf16 matrix products beat fp32 here: on CUDA, or a CPU with bf16 instructions."""
     import torch
 
     if torch.cuda.is_available():
@@ -36,3 +36,10 @@ def device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch compute with that many threads; None is the cores that this process may use."""
+    import torch
+
+    torch.set_num_threads(threads or cores())

@@ -3,11 +3,11 @@
 import click
 import polars as pl
 
-from rec.config import Params
-from rec.errors import RecError
+from rec.config import Params, judged_policy
 from rec.files import atomic_path, write_json
 from rec.llm.adapter import export_adapter
 from rec.llm.model import Model
+from rec.machine import use_threads
 from rec.tables import PAIRS, read_table
 from stages import layout
 from stages.runner import stage
@@ -19,9 +19,8 @@ def main(params: Params, round_: int) -> None:
     """Align the LLM on the pairs of a ROUND."""
     from rec.align import CURVE, align, token_pairs
 
-    if str(round_) not in params.rounds:
-        raise RecError(f"round {round_} is not in params.rounds ({', '.join(params.rounds)})")
-    start = params.rounds[str(round_)]
+    use_threads(params.machine.threads)
+    start = judged_policy(params, round_)
     with Model(layout.GGUF, vocabulary_only=True) as model:
         pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model)
     with atomic_path(layout.policy(round_)) as folder:
@@ -33,7 +32,6 @@ def main(params: Params, round_: int) -> None:
             settings=params.align,
             seed=params.seed,
             work=layout.WORK / f"align-{round_}",
-            threads=params.machine.threads,
         )
         export_adapter(folder, layout.HF, folder / layout.ADAPTER)
         write_json(folder / "policy.json", {"adapter": layout.ADAPTER, "llm": params.llm.name})

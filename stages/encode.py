@@ -10,8 +10,9 @@ from rec.errors import RecError
 from rec.files import write_json
 from rec.identifiability import identifiability, response_cosines
 from rec.knowledge import Encoder, matrix, read_vectors, vectors_table
+from rec.machine import use_threads
 from rec.tables import RESPONSES, read_table, vectors_schema, write_table
-from stages import inputs, layout
+from stages import layout
 from stages.runner import stage
 
 
@@ -19,7 +20,7 @@ from stages.runner import stage
 @click.argument("policy", type=int)
 def main(params: Params, policy: int) -> None:
     """Encode the responses of a policy."""
-    inputs.use_threads(params)
+    use_threads(params.machine.threads)
     responses = read_table(layout.responses(policy), RESPONSES)
     encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
     vectors = vectors_table(

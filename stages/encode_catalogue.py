@@ -5,17 +5,18 @@ They are the knowledge of the variants "items" and "history", and every policy's
 
 from rec.config import Params
 from rec.knowledge import Encoder, item_text, vectors_table
-from rec.tables import ITEMS, read_table, vectors_schema, write_table
-from stages import inputs, layout
+from rec.machine import use_threads
+from rec.tables import ITEMS, PROMPTS, read_table, vectors_schema, write_table
+from stages import layout
 from stages.runner import stage
 
 
 @stage
 def main(params: Params) -> None:
     """Encode each item's title, year and categories, and each user's history as plain text."""
-    inputs.use_threads(params)
+    use_threads(params.machine.threads)
     items = read_table(layout.ITEMS, ITEMS)
-    prompts = inputs.prompts()
+    prompts = read_table(layout.PROMPTS, PROMPTS)
     encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
     texts = [
         item_text(row["title"], row["year"], row["categories"])

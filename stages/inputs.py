@@ -9,7 +9,6 @@ import polars as pl
 import torch
 
 from rec.config import Params
-from rec.errors import RecError
 from rec.knowledge import read_vectors
 from rec.machine import cores, device
 from rec.rerank.features import (
@@ -24,11 +23,6 @@ from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_table
 from stages import layout
 
 T = TypeVar("T")
-
-
-def use_threads(params: Params) -> None:
-    """Let torch use the cores that `machine.threads` allows."""
-    torch.set_num_threads(params.machine.threads or cores())
 
 
 def side_by_side(
@@ -82,11 +76,3 @@ def policy_knowledge(built: Features, policy: int, policies: list[int]) -> Knowl
 def prompts() -> pl.DataFrame:
     """The prompts about users."""
     return read_table(layout.PROMPTS, PROMPTS).filter(pl.col("kind") == "user")
-
-
-def judged_policy(params: Params, round_: int) -> int:
-    """The policy whose responses a round judges. Raises RecError for a round that is not there."""
-    if str(round_) not in params.rounds:
-        rounds = ", ".join(params.rounds)
-        raise RecError(f"round {round_} does not exist; params.yaml has rounds {rounds}")
-    return params.rounds[str(round_)]

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import numpy as np
 
-from rec.config import Params
+from rec.config import Params, judged_policy
 from rec.files import atomic_path, write_json
 from rec.rerank.training import save
 from rec.reward import (
@@ -29,7 +29,7 @@ RELIABILITY_USERS = 500  # per fold
 @click.argument("round_", metavar="ROUND", type=int)
 def main(params: Params, round_: int) -> None:
     """Train the cross-fitted reward models on the responses that the round judges."""
-    policy, folds = inputs.judged_policy(params, round_), params.reward.folds
+    policy, folds = judged_policy(params, round_), params.reward.folds
     with atomic_path(layout.reward(round_)) as folder:
         calls = [(params, policy, fold, folder) for fold in range(folds)]
         results = inputs.side_by_side(params, run, calls)

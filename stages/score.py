@@ -3,7 +3,7 @@
 import click
 import polars as pl
 
-from rec.config import Params
+from rec.config import Params, judged_policy
 from rec.reward import RewardModel, load_models, score_fold
 from rec.tables import SCORES, write_table
 from stages import inputs, layout
@@ -14,7 +14,7 @@ from stages.runner import stage
 @click.argument("round_", metavar="ROUND", type=int)
 def main(params: Params, round_: int) -> None:
     """Score every response by the reward model that never saw its user."""
-    policy = inputs.judged_policy(params, round_)
+    policy = judged_policy(params, round_)
     models = load_models(layout.reward(round_))
     tables = inputs.side_by_side(params, run, [(params, policy, model) for model in models])
     write_table(pl.concat(tables).sort("user", "sample"), layout.scores(round_), SCORES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,6 +177,7 @@ def test_same_bytes_twice(trained: Trained, tmp_path: Path) -> None:
 def test_adapter_names_no_place_of_this_machine(trained: Trained) -> None:
     text = (trained.adapter / "adapter_config.json").read_text()
     assert str(trained.tiny.hf) not in text
+    assert json.loads(text)["target_modules"] == sorted(PROJECTIONS)  # a set, in PEFT's hands
     assert str(trained.adapter.parent) not in text
 
 

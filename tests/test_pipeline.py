@@ -33,7 +33,7 @@ def stages() -> dict[str, dict[str, Any]]:
 def script(stage: dict[str, Any]) -> str:
     """The stage's script, from `python -m stages.NAME …`."""
     module = stage["cmd"].split()[2]
-    return module.replace(".", "/") + ".py"
+    return str(module.replace(".", "/") + ".py")
 
 
 def imported(path: str) -> set[str]:
@@ -91,3 +91,40 @@ def test_neutral_modules_import_no_other_module_of_the_method() -> None:
 def test_every_stage_runs_as_a_module(name: str) -> None:
     path = ROOT / script(stages()[name])
     assert '__name__ == "__main__"' in path.read_text()
+
+
+def used_params(path: str) -> set[str]:
+    """Parameters that a file reads: `params.BLOCK.KEY`, `params.KEY`, or a whole `params.BLOCK`."""
+    parents: dict[ast.AST, ast.AST] = {}
+    tree = ast.parse((ROOT / path).read_text())
+    for node in ast.walk(tree):
+        parents |= dict.fromkeys(ast.iter_child_nodes(node), node)
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == "params":
+            names: list[str] = []
+            outer: ast.AST = parents[node]
+            while isinstance(outer, ast.Attribute) and len(names) < 2:
+                names.append(outer.attr)
+                outer = parents[outer]
+            if names and names[0] != "machine":
+                found.add(".".join(names))
+    return found
+
+
+#: Not read as `params.…`: a round's policy comes through `judged_policy`.
+OTHERWISE = {"rounds.${key}"}
+#: Read, but only to refuse a policy that is not there.
+UNTRACKED = {"policies"}
+
+
+@pytest.mark.parametrize("name", sorted(set(stages()) - {"check", "fetch", "report"}))
+def test_params_are_the_ones_that_the_stage_reads(name: str) -> None:
+    stage = stages()[name]
+    declared = set(stage["params"]) - OTHERWISE
+    files = {script(stage)} | (closure(script(stage)) & {"stages/inputs.py"})
+    used = {key for file in files for key in used_params(file)}
+    uncovered = {k for k in used if k not in declared and k.split(".")[0] not in declared}
+    assert uncovered - (UNTRACKED if name != "evaluate" else set()) == set()
+    unused = {k for k in declared if not any(u == k or u.startswith(f"{k}.") for u in used)}
+    assert unused == set()

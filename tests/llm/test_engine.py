@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -159,6 +160,29 @@ def test_deterministic_responses_depend_on_nothing_else(tiny_llama: Tiny) -> Non
         for name, ids in texts(draw(tiny_llama.gguf, [request], options)).items()
     }
     assert together == reverse == alone
+
+
+def test_deterministic_batches_are_those_of_a_request_alone(
+    tiny_llama: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The computation itself: the same tokens at the same places of the cache, step by step."""
+    steps: list[list[tuple[int, int, int]]] = []
+    decode = llama_cpp.llama_decode
+
+    def recorded(context: Any, batch: Any) -> int:
+        rows = range(batch.n_tokens)
+        steps.append([(batch.token[i], batch.pos[i], batch.seq_id[i][0]) for i in rows])
+        return int(decode(context, batch))
+
+    monkeypatch.setattr(llama_cpp, "llama_decode", recorded)
+    options = Options(deterministic=True, parallel=4)
+    wanted = requests(3, 3, shared=12)
+    for request in wanted:
+        draw(tiny_llama.gguf, [request], options)
+    alone = list(steps)
+    steps.clear()
+    draw(tiny_llama.gguf, wanted, options)
+    assert steps == alone
 
 
 def test_an_engine_can_be_used_again(tiny_llama: Tiny) -> None:
