@@ -21,6 +21,5 @@ echo "setup: making .venv (about 7 minutes on two cores, llama.cpp is compiled)"
 rm -f .venv/.ready
 "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-[ -d .git ] && [ -d .dvc ] || .venv/bin/dvc init --no-scm --quiet --force >/dev/null 2>&1 || true
+[ -e .git ] || .venv/bin/dvc config --local core.no_scm true # an export without git
 touch .venv/.ready

@@ -30,6 +30,7 @@ class Domain:
     consumed: str
     factors: str
     slots: tuple[Slot, ...]
+    categories: str  # the word for an item's categories
     example: str  # a filled card, for the form alone
 
 
@@ -47,6 +48,7 @@ DOMAINS: dict[str, Domain] = {
         factors="genre, director and actors, period and country, characters, plot and theme, mood "
         "and tone, critical acclaim, production quality and soundtrack",
         slots=_slots("films", "Favourite genres", "People", "Period", "Mood"),
+        categories="Genres",
         example="Loved films: Metropolis; Safety Last!; Nosferatu\n"
         "Disliked films: Ben-Hur; Wings\n"
         "Favourite genres: horror, comedy, science fiction\n"
@@ -62,6 +64,7 @@ DOMAINS: dict[str, Domain] = {
         factors="genre, author, period and setting, characters, plot and theme, mood and style, "
         "critical acclaim and length",
         slots=_slots("books", "Favourite genres", "Authors", "Period", "Mood"),
+        categories="Genres",
         example="Loved books: Dracula; The Moonstone; Carmilla\n"
         "Disliked books: Middlemarch; The Ambassadors\n"
         "Favourite genres: gothic, mystery, adventure\n"
@@ -77,6 +80,7 @@ DOMAINS: dict[str, Domain] = {
         factors="kind of product, brand, purpose, ingredients or materials, price, quality and "
         "packaging",
         slots=_slots("products", "Favourite kinds", "Brands", "Purpose", "Style"),
+        categories="Kinds",
         example="Loved products: Castile Soap Bar; Boar Bristle Brush; Cedar Shoe Tree\n"
         "Disliked products: Scented Candle Set; Glitter Gel\n"
         "Favourite kinds: soap, brushes, leather care\n"
@@ -115,6 +119,24 @@ def history_text(domain: Domain) -> pl.Expr:
     )
 
 
+def loved_most(shown: pl.DataFrame, label: str, value: pl.Expr, most: int) -> pl.DataFrame:
+    """The `most` values that a user's loved items have most often, as a line of text per user."""
+    counts = (
+        shown.filter(pl.col("liked"))
+        .select("user", value=value)
+        .explode("value")
+        .drop_nulls()
+        .group_by("user", "value")
+        .len()
+        .sort("user", "len", "value", descending=[False, True, False])
+    )
+    return counts.group_by("user", maintain_order=True).agg(
+        line=pl.format(
+            "\n{} of the loved: {}", pl.lit(label), pl.col("value").head(most).str.join(", ")
+        )
+    )
+
+
 def user_prompts(
     interactions: pl.DataFrame,
     items: pl.DataFrame,
@@ -145,6 +167,14 @@ def user_prompts(
         )
     )
     texts = shown.group_by("user", maintain_order=True).agg(history=history_text(words))
+    decade = pl.concat_list(pl.format("{}s", pl.col("year") // 10 * 10))
+    for line in (
+        loved_most(shown, words.categories, pl.col("categories"), 4),
+        loved_most(shown, "Years", decade, 2),
+    ):
+        texts = texts.join(line, on="user", how="left", maintain_order="left").select(
+            "user", history=pl.col("history") + pl.col("line").fill_null("")
+        )
     message = pl.struct(
         role=pl.lit("user"),
         content=pl.concat_str(

@@ -76,6 +76,47 @@ def test_latest_first_liked_and_disliked_apart() -> None:
     )
 
 
+def facts(rows: list[tuple[str, int | None, list[str]]]) -> str:
+    """The history of a user who loved items of these (id, year, categories), in this order."""
+    items = pl.DataFrame(
+        [(item, item.title(), year, names) for item, year, names in rows],
+        schema=dict(ITEMS),
+        orient="row",
+    )
+    interactions = pl.DataFrame(
+        [("ann", item, 5.0, place, place, "profile") for place, (item, *_) in enumerate(rows)],
+        schema=dict(INTERACTIONS),
+        orient="row",
+    )
+    users = pl.DataFrame([("ann", "train", 1, 1)], schema=dict(USERS), orient="row")
+    table = user_prompts(
+        interactions,
+        items,
+        users,
+        domain="films",
+        response="card",
+        history=25,
+        positive_rating=4.0,
+    )
+    return history("ann", table).split("\n", 2)[2]
+
+
+def test_genres_and_years_of_the_loved_by_count() -> None:
+    loved = [
+        ("a", 1994, ["Drama", "Crime"]),
+        ("b", 1999, ["Drama"]),
+        ("c", 1971, ["Western", "Crime", "Drama"]),
+    ]
+    assert facts(loved) == (
+        "Genres of the loved: Drama, Crime, Western\nYears of the loved: 1990s, 1970s"
+    )
+
+
+def test_unknown_years_and_categories_are_left_out() -> None:
+    assert facts([("a", None, ["Drama"])]) == "Genres of the loved: Drama"
+    assert facts([("a", 2001, [])]) == "Years of the loved: 2000s"
+
+
 def test_lists_stay_hidden() -> None:
     table = prompts()
     assert not table["history"].str.contains("Later Film").any()

@@ -1,0 +1,41 @@
+"""setup.sh says in one line which prerequisite is missing and how to get it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOLS = {
+    "python3": "Python",
+    "git": "git",
+    "cc": "a C compiler",
+    "c++": "a C++ compiler",
+    "cmake": "cmake",
+}
+
+
+@pytest.mark.parametrize("missing", TOOLS)
+def test_a_missing_prerequisite_is_named(missing: str, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in [*TOOLS, "bash", "dirname"]:
+        found = shutil.which(name)
+        if found and name != missing:
+            (tools / name).symlink_to(Path(found).resolve() if name != "python3" else found)
+    copy = tmp_path / "setup.sh"
+    shutil.copy(ROOT / "setup.sh", copy)
+    done = subprocess.run(
+        [str(tools / "bash"), str(copy), "python3"],
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("setup: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{TOOLS[missing]}" in done.stderr and "is missing" in done.stderr
+    assert not (tmp_path / ".venv").exists()
