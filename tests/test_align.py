@@ -68,7 +68,6 @@ def train(
         settings=replace(SETTINGS, **changes),
         seed=5,
         work=folder / "work",
-        threads=1,
     )
 
 

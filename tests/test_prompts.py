@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -76,7 +77,7 @@ def test_latest_first_liked_and_disliked_apart() -> None:
     )
 
 
-def facts(rows: list[tuple[str, int | None, list[str]]]) -> str:
+def facts(rows: Sequence[tuple[str, int | None, list[str]]]) -> str:
     """The history of a user who loved items of these (id, year, categories), in this order."""
     items = pl.DataFrame(
         [(item, item.title(), year, names) for item, year, names in rows],
