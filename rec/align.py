@@ -18,11 +18,14 @@ import polars as pl
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback, set_seed
 from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from rec.config import Align
 from rec.errors import RecError
+from rec.llm.form import Form, by_policy
 from rec.llm.model import Model
 from rec.machine import device, fast_bf16
 from rec.progress import bar
@@ -41,24 +44,34 @@ _LOGGED = {
 
 @dataclass(frozen=True)
 class TokenPair:
-    """A preference pair in token ids; both responses end with the end token."""
+    """A preference pair in token ids, and which tokens of the responses the policy chose.
+
+    Only those count in the log-probabilities: a label that the form gives is no choice. An empty
+    mask is a response whose tokens all count.
+    """
 
     prompt: Sequence[int]
     chosen: Sequence[int]
     rejected: Sequence[int]
+    chosen_by_policy: Sequence[bool] = ()
+    rejected_by_policy: Sequence[bool] = ()
 
 
-def token_pairs(pairs: pl.DataFrame, model: Model) -> list[TokenPair]:
-    """The table PAIRS as token ids: the prompt in the chat template, the responses as sampled."""
-    end = model.eos
-    return [
-        TokenPair(
-            prompt=model.chat(row["messages"]),
-            chosen=[*row["chosen_ids"], end],
-            rejected=[*row["rejected_ids"], end],
-        )
-        for row in pairs.iter_rows(named=True)
-    ]
+def token_pairs(pairs: pl.DataFrame, model: Model, form: Form) -> list[TokenPair]:
+    """The table PAIRS as token ids: the prompt in the chat template, the responses as sampled.
+
+    Raises RecError for a response that is not of the form.
+    """
+    found = []
+    for row in pairs.iter_rows(named=True):
+        try:
+            chosen, chosen_by_policy = by_policy(form, row["chosen_ids"])
+            rejected, rejected_by_policy = by_policy(form, row["rejected_ids"])
+        except ValueError as error:
+            raise RecError(f"pairs: {row['key']}: {error}; sample again") from error
+        prompt = model.chat(row["messages"])
+        found.append(TokenPair(prompt, chosen, rejected, chosen_by_policy, rejected_by_policy))
+    return found
 
 
 def align(
@@ -90,24 +103,14 @@ def align(
         )
     set_seed(seed)
     model = load_policy(base, previous, settings, seed)
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     callback = _Curve()
     trainer = _TokenDPOTrainer(
         model=model,
         args=_arguments(settings, seed, work),
-        train_dataset=Dataset.from_list(
-            [
-                {
-                    "prompt": "",
-                    "chosen": "",
-                    "rejected": "",
-                    "prompt_ids": list(pair.prompt),
-                    "chosen_ids": list(pair.chosen),
-                    "rejected_ids": list(pair.rejected),
-                }
-                for pair in pairs
-            ]
-        ),
-        processing_class=AutoTokenizer.from_pretrained(base, local_files_only=True),
+        train_dataset=Dataset.from_list([_example(pair) for pair in pairs]),
+        data_collator=_MaskedCollator(pad_token_id=_padding(tokenizer)),
+        processing_class=tokenizer,
         callbacks=[callback],
     )
     trainer.train()
@@ -120,13 +123,19 @@ def load_policy(base: Path, previous: Path | None, settings: Align, seed: int) -
     """The base with a trainable LoRA: the adapter in `previous`, or a new one that changes nothing.
 
     The base is bf16 or fp32 by `settings.precision`; the LoRA is fp32, so that no update is lost
-    to rounding.
+    to rounding. Raises RecError where a folder is missing or damaged.
     """
-    model = AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.bfloat16 if use_bf16(settings) else torch.float32, local_files_only=True
-    ).to(device())
-    if previous is not None:
-        return PeftModel.from_pretrained(model, previous, is_trainable=True)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            base,
+            dtype=torch.bfloat16 if use_bf16(settings) else torch.float32,
+            local_files_only=True,
+        ).to(device())
+        if previous is not None:
+            return PeftModel.from_pretrained(model, previous, is_trainable=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise RecError(f"{previous or base}: not a model that can be trained ({reason})") from error
     set_seed(seed)
     return get_peft_model(
         model,
@@ -183,8 +192,42 @@ def _arguments(settings: Align, seed: int, work: Path) -> DPOConfig:
         disable_tqdm=True,
         seed=seed,
         data_seed=seed,
-        remove_unused_columns=True,
+        remove_unused_columns=False,
+        disable_dropout=settings.dropout == 0.0,
     )
+
+
+def _example(pair: TokenPair) -> dict[str, list[int]]:
+    def mask(by_policy: Sequence[bool], ids: Sequence[int]) -> list[int]:
+        return [int(chose) for chose in by_policy] or [1] * len(ids)
+
+    return {
+        "prompt_ids": list(pair.prompt),
+        "chosen_ids": list(pair.chosen),
+        "rejected_ids": list(pair.rejected),
+        "chosen_mask": mask(pair.chosen_by_policy, pair.chosen),
+        "rejected_mask": mask(pair.rejected_by_policy, pair.rejected),
+    }
+
+
+def _padding(tokenizer: Any) -> int:
+    pad = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad is None else pad)
+
+
+class _MaskedCollator(DataCollatorForPreference):
+    """TRL's collator; of a response, only the tokens that the policy chose are learned from."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch: dict[str, Any] = super().torch_call(examples)
+        masks = [
+            [0] * len(example["prompt_ids"]) + example[side]
+            for side in ("chosen_mask", "rejected_mask")
+            for example in examples
+        ]
+        for row, mask in enumerate(masks):
+            batch["completion_mask"][row, : len(mask)] = torch.tensor(mask)
+        return batch
 
 
 class _TokenDPOTrainer(DPOTrainer):

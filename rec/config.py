@@ -1,22 +1,14 @@
 """The schema of params.yaml: every knob, its type and its range.
 
-`load_params` reads the file through OmegaConf structured configs, so that an unknown key, a wrong
-type or a value out of range is a one-line error before any work is done. What it returns are plain
-dataclasses: below a stage script nothing knows that YAML exists.
+Plain dataclasses: below a stage script nothing knows that YAML exists. `rec.params` reads the file.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import MISSING
 
 from rec.errors import RecError
 
@@ -239,163 +231,3 @@ def judged_policy(params: Params, round_: int) -> int:
         rounds = ", ".join(params.rounds)
         raise RecError(f"round {round_} does not exist; params.yaml has rounds {rounds}")
     return params.rounds[str(round_)]
-
-
-def load_params(path: Path) -> Params:
-    """Read and check params.yaml.
-
-    Raises RecError, in one line, with the key, the value and what is allowed.
-    """
-    try:
-        values = OmegaConf.load(path)
-    except FileNotFoundError as error:
-        raise RecError(f"{path}: no such file") from error
-    except OSError as error:
-        raise RecError(f"{path}: not a file of parameter blocks ({error})") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise RecError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(values, DictConfig):
-        raise RecError(f"{path}: must be a mapping of parameter blocks")
-    return params_from(values, str(path))
-
-
-def params_from(values: DictConfig, name: str) -> Params:
-    """Check parameter values against the schema; `name` stands before each error."""
-    _check_shape(Params, OmegaConf.to_container(values, resolve=False), name, "")
-    params: Params = _object(Params, values, name, "")
-    _check_ranges(params, name, "")
-    _check_relations(params, name)
-    return params
-
-
-def _object(block: type, values: Any, name: str, prefix: str) -> Any:
-    """The values as an object of the dataclass `block`; RecError for a wrong type."""
-    try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(block), values))
-    except MissingMandatoryValue as error:
-        raise RecError(f"{name}: {prefix}{error.full_key}: a value is required") from error
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise RecError(f"{name}: {prefix}{error.full_key}: {reason}") from error
-
-
-def _check_shape(block: type, values: Any, name: str, prefix: str) -> None:
-    """Raise RecError for an unknown key, or a value where a block, list or mapping belongs."""
-    hints = get_type_hints(block)
-    keys = ", ".join(hints)
-    if not isinstance(values, dict):
-        key = prefix.removesuffix(".")
-        raise RecError(f"{name}: {key}: {values!r} stands where a block belongs; its keys: {keys}")
-    for last, value in values.items():
-        key = f"{prefix}{last}"
-        if last not in hints:
-            raise RecError(f"{name}: {key}: unknown key (value {value!r}); allowed are {keys}")
-        kind, hint = get_origin(hints[last]), hints[last]
-        if dataclasses.is_dataclass(hint):
-            _check_shape(cast(type, hint), value, name, f"{key}.")
-        elif kind in (list, dict) and value != MISSING and not isinstance(value, kind):
-            expected = "list" if kind is list else "mapping"
-            raise RecError(f"{name}: {key}: {value!r} stands where a {expected} belongs")
-        elif kind is list and dataclasses.is_dataclass(get_args(hint)[0]):
-            item = cast(type, get_args(hint)[0])
-            for index, one in enumerate(value):
-                _check_shape(item, one, name, f"{key}[{index}].")
-                _object(item, one, name, f"{key}[{index}].")
-
-
-def _check_ranges(block: Any, name: str, prefix: str) -> None:
-    for item in dataclasses.fields(block):
-        value = getattr(block, item.name)
-        key = prefix + item.name
-        if dataclasses.is_dataclass(value):
-            _check_ranges(value, name, f"{key}.")
-            continue
-        allowed = item.metadata.get("allowed")
-        if allowed is not None:
-            _check_choice(value, allowed, name, key)
-        if "minimum" in item.metadata:
-            _check_range(value, item.metadata["minimum"], item.metadata["maximum"], name, key)
-
-
-def _check_choice(value: str | list[str], allowed: Sequence[str], name: str, key: str) -> None:
-    values = [value] if isinstance(value, str) else value
-    wrong = next((one for one in values if one not in allowed), None)
-    if wrong is not None:
-        raise RecError(f"{name}: {key}: {wrong!r} is not allowed; use {' or '.join(allowed)}")
-    if not values or len(set(values)) < len(values):
-        choices = ", ".join(allowed)
-        raise RecError(f"{name}: {key}: {values!r} must name one or more, each once, of {choices}")
-
-
-def _check_range(
-    value: float, minimum: float | None, maximum: float | None, name: str, key: str
-) -> None:
-    low = -math.inf if minimum is None else minimum
-    high = math.inf if maximum is None else maximum
-    if not low <= value <= high or math.isinf(value):
-        allowed = f"{minimum} to {maximum}"
-        if maximum is None:
-            allowed = "a finite number" if minimum is None else f"{minimum} or more, and finite"
-        raise RecError(f"{name}: {key}: {value} is out of range; allowed is {allowed}")
-
-
-def _check_relations(params: Params, name: str) -> None:
-    def require(condition: bool, key: str, value: object, allowed: str) -> None:
-        if not condition:
-            raise RecError(f"{name}: {key}: {value} is not possible; {allowed}")
-
-    for block, artifact in (
-        ("data", params.data),
-        ("llm", params.llm),
-        ("encoder", params.encoder),
-    ):
-        key = f"{block}.sources.{artifact.source}"
-        files = source_files(artifact)
-        require(len(files) > 0, key, "none", f"{artifact.name} needs files there")
-        for file in files:
-            one_place = bool(file.url) != bool(file.pieces)
-            require(one_place, key, file.name, "a file has either a url or pieces")
-    prepare, ranker = params.prepare, params.ranker
-    require(
-        prepare.list_interactions < prepare.list_size,
-        "prepare.list_interactions",
-        prepare.list_interactions,
-        f"must be less than prepare.list_size ({prepare.list_size}), the rest being negatives",
-    )
-    require(
-        prepare.valid_share + prepare.test_share < 0.95,
-        "prepare.valid_share",
-        prepare.valid_share,
-        f"with prepare.test_share ({prepare.test_share}) it must leave 5% for training",
-    )
-    require(
-        params.data.rating_minimum <= params.data.positive_rating <= params.data.rating_maximum,
-        "data.positive_rating",
-        params.data.positive_rating,
-        f"must lie in {params.data.rating_minimum} to {params.data.rating_maximum}",
-    )
-    require(
-        ranker.hidden % ranker.heads == 0,
-        "ranker.heads",
-        ranker.heads,
-        f"must divide ranker.hidden ({ranker.hidden})",
-    )
-    for key, count in (
-        ("prepare.users", prepare.users),
-        ("prepare.lists_per_user", prepare.lists_per_user),
-        ("pairs.maximum", params.pairs.maximum),
-        ("machine.threads", params.machine.threads),
-    ):
-        require(count is None or count >= 1, key, count, "must be null or 1 or more")
-    seeds = params.rerank.seeds
-    once = 0 < len(seeds) == len(set(seeds))
-    require(once, "rerank.seeds", seeds, "it needs one seed or more, each once")
-    count = len(params.rounds)
-    expected = {str(t): t - 1 for t in range(1, count + 1)}
-    require(params.rounds == expected, "rounds", params.rounds, "round t judges policy t - 1")
-    require(
-        params.policies == list(range(count + 1)),
-        "policies",
-        params.policies,
-        f"with {count} rounds they are {list(range(count + 1))}",
-    )

@@ -51,7 +51,7 @@ def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
 
 def reward_models(reward: Any) -> list[dict[str, Any]]:
     """The description of each fold's reward model inside a reward.json."""
-    models: list[dict[str, Any]] = reward["models"] if "models" in reward else reward["folds"]
+    models: list[dict[str, Any]] = reward["models"]
     return models
 
 

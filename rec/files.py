@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,11 @@ from rec.errors import RecError
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it to `path`, else remove it.
 
-    Works for a file and for a folder (an existing folder under the final name is replaced).
+    Works for a file and for a folder (an existing folder under the final name is replaced). What a
+    killed process left under the temporary name is removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.partial")
     _remove(temporary)
     try:
         yield temporary

@@ -14,30 +14,21 @@ from rec.tables import PROMPTS
 
 
 @dataclass(frozen=True)
-class Slot:
-    """One line of the card: a label, and whether its value lists titles (which takes more room)."""
-
-    label: str
-    titles: bool
-
-
-@dataclass(frozen=True)
 class Domain:
-    """The words of a kind of item, and the paper's preference factors as slots of a card."""
+    """The words of a kind of item, and the paper's preference factors as the labels of a card."""
 
     items: str
     person: str
     consumed: str
     factors: str
-    slots: tuple[Slot, ...]
+    labels: tuple[str, ...]  # of the card
     categories: str  # the word for an item's categories
     example: str  # a filled card, for the form alone
 
 
-def _slots(items: str, *others: str) -> tuple[Slot, ...]:
-    first = (Slot(f"Loved {items}:", True), Slot(f"Disliked {items}:", True))
-    rest = tuple(Slot(f"{label}:", False) for label in others)
-    return (*first, *rest, Slot(f"Similar {items}:", True))
+def _labels(items: str, *others: str) -> tuple[str, ...]:
+    names = (f"Loved {items}", f"Disliked {items}", *others, f"Similar {items}")
+    return tuple(f"{name}:" for name in names)
 
 
 DOMAINS: dict[str, Domain] = {
@@ -47,7 +38,7 @@ DOMAINS: dict[str, Domain] = {
         consumed="watched",
         factors="genre, director and actors, period and country, characters, plot and theme, mood "
         "and tone, critical acclaim, production quality and soundtrack",
-        slots=_slots("films", "Favourite genres", "People", "Period", "Mood"),
+        labels=_labels("films", "Favourite genres", "People", "Period", "Mood"),
         categories="Genres",
         example="Loved films: Metropolis; Safety Last!; Nosferatu\n"
         "Disliked films: Ben-Hur; Wings\n"
@@ -63,7 +54,7 @@ DOMAINS: dict[str, Domain] = {
         consumed="read",
         factors="genre, author, period and setting, characters, plot and theme, mood and style, "
         "critical acclaim and length",
-        slots=_slots("books", "Favourite genres", "Authors", "Period", "Mood"),
+        labels=_labels("books", "Favourite genres", "Authors", "Period", "Mood"),
         categories="Genres",
         example="Loved books: Dracula; The Moonstone; Carmilla\n"
         "Disliked books: Middlemarch; The Ambassadors\n"
@@ -79,7 +70,7 @@ DOMAINS: dict[str, Domain] = {
         consumed="bought",
         factors="kind of product, brand, purpose, ingredients or materials, price, quality and "
         "packaging",
-        slots=_slots("products", "Favourite kinds", "Brands", "Purpose", "Style"),
+        labels=_labels("products", "Favourite kinds", "Brands", "Purpose", "Style"),
         categories="Kinds",
         example="Loved products: Castile Soap Bar; Boar Bristle Brush; Cedar Shoe Tree\n"
         "Disliked products: Scented Candle Set; Glitter Gel\n"

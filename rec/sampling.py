@@ -13,9 +13,10 @@ import polars as pl
 
 from rec.config import Sampling
 from rec.errors import RecError
-from rec.llm.engine import Engine, Request, Response, SamplerSettings
+from rec.llm.engine import Engine, Request, Response
 from rec.llm.form import Form, card, free_text
 from rec.llm.model import Model
+from rec.llm.sampler import SamplerSettings
 from rec.progress import bar
 from rec.prompts import DOMAINS
 from rec.seeds import derive_seed
@@ -71,13 +72,13 @@ def sample(
             for drawn in engine.generate(requests):
                 responses.append(drawn)
                 moved.update()
-        return _table(model, responses)
+        return _table(model, len(form.slots), responses)
 
 
 def response_form(model: Model, domain: str, response: str, settings: Sampling) -> Form:
     """The form that the sampler holds: the domain's card, or free text."""
     if response == "card":
-        return card(model, DOMAINS[domain].slots, settings.slot_tokens)
+        return card(model, DOMAINS[domain].labels, settings.slot_tokens)
     return free_text(model, settings.text_tokens)
 
 
@@ -88,7 +89,7 @@ def _request(model: Model, row: dict[str, Any], settings: Sampling, seed: int) -
     return Request(row["key"], ids, seeds)
 
 
-def _table(model: Model, responses: Iterable[Response]) -> pl.DataFrame:
+def _table(model: Model, slots: int, responses: Iterable[Response]) -> pl.DataFrame:
     rows = [
         {
             "key": drawn.key,
@@ -97,7 +98,8 @@ def _table(model: Model, responses: Iterable[Response]) -> pl.DataFrame:
             "token_ids": drawn.token_ids,
             "prompt_tokens": drawn.prompt_tokens,
             "response_tokens": len(drawn.token_ids),
-            "finish_reason": "length" if drawn.cut else "stop",
+            "finish_reason": "length" if drawn.cut_slots and slots == 1 else "stop",
+            "cut_slots": drawn.cut_slots,
             "seed": drawn.seed,
         }
         for drawn in responses
@@ -106,7 +108,11 @@ def _table(model: Model, responses: Iterable[Response]) -> pl.DataFrame:
 
 
 def sampling_health(responses: pl.DataFrame) -> dict[str, float]:
-    """Counts and shares over RESPONSES: users, cut-off and empty ones, and repeated texts."""
+    """Counts and shares over RESPONSES: users, cut-off and empty ones, repeated texts.
+
+    `cut_off`: share of free texts that met their limit; `cut_slots`: slots of a card that met
+    theirs, per response.
+    """
     count = responses.height
     tokens = int(responses["response_tokens"].sum())
     return {
@@ -114,6 +120,7 @@ def sampling_health(responses: pl.DataFrame) -> dict[str, float]:
         "users": responses["key"].n_unique(),
         "mean_tokens": round(tokens / count, 2),
         "cut_off": round(responses.filter(pl.col("finish_reason") == "length").height / count, 4),
+        "cut_slots": round(int(responses["cut_slots"].sum()) / count, 2),
         "empty": responses.filter(pl.col("text") == "").height,
         "repeated": count - responses.select("key", "text").n_unique(),
     }

@@ -71,7 +71,8 @@ RESPONSES: Schema = {
     "token_ids": pl.List(pl.Int32),
     "prompt_tokens": pl.Int32,
     "response_tokens": pl.Int32,
-    "finish_reason": pl.String,  # "stop", or "length" where a limit cut the text
+    "finish_reason": pl.String,  # "stop"; "length" where a limit cut free text
+    "cut_slots": pl.Int32,  # slots of the form that met their limit
     "seed": pl.Int64,
 }
 #: Sorted by user, sample.

@@ -8,6 +8,7 @@ from rec.files import atomic_path, write_json
 from rec.llm.adapter import export_adapter
 from rec.llm.model import Model
 from rec.machine import use_threads
+from rec.sampling import response_form
 from rec.tables import PAIRS, read_table
 from stages import layout
 from stages.runner import stage
@@ -22,7 +23,8 @@ def main(params: Params, round_: int) -> None:
     use_threads(params.machine.threads)
     start = judged_policy(params, round_)
     with Model(layout.GGUF, vocabulary_only=True) as model:
-        pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model)
+        form = response_form(model, params.data.domain, params.prompts.response, params.sampling)
+        pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model, form)
     with atomic_path(layout.policy(round_)) as folder:
         curve = align(
             pairs,

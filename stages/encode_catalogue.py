@@ -4,6 +4,7 @@ They are the knowledge of the variants "items" and "history", and every policy's
 """
 
 from rec.config import Params
+from rec.files import atomic_path
 from rec.knowledge import Encoder, item_text, vectors_table
 from rec.machine import use_threads
 from rec.tables import ITEMS, PROMPTS, read_table, vectors_schema, write_table
@@ -23,11 +24,13 @@ def main(params: Params) -> None:
         for row in items.iter_rows(named=True)
     ]
     schema = vectors_schema(encoder.dimension)
-    for keys, values, path in (
-        (items["item"].to_list(), texts, layout.ITEM_VECTORS),
-        (prompts["key"].to_list(), prompts["history"].to_list(), layout.HISTORY_VECTORS),
-    ):
-        write_table(vectors_table(keys, [0] * len(keys), encoder.encode(values)), path, schema)
+    with atomic_path(layout.CATALOGUE) as folder:
+        for keys, values, name in (
+            (items["item"].to_list(), texts, layout.ITEM_VECTORS.name),
+            (prompts["key"].to_list(), prompts["history"].to_list(), layout.HISTORY_VECTORS.name),
+        ):
+            table = vectors_table(keys, [0] * len(keys), encoder.encode(values))
+            write_table(table, folder / name, schema)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rec.errors import RecError
 from rec.files import read_json
 
 DATA = Path("data")
@@ -27,7 +28,7 @@ CATALOGUE = DATA / "catalogue"  # vectors of what is known without an LLM
 ITEM_VECTORS = CATALOGUE / "items.parquet"
 HISTORY_VECTORS = CATALOGUE / "histories.parquet"
 
-WORK = Path(".cache")  # outside of DVC's outputs: what a killed run may continue from
+WORK = Path(".cache")  # outside of DVC's outputs
 
 METRICS = Path("metrics.json")
 PLOTS = Path("plots")
@@ -44,7 +45,10 @@ ADAPTER = "adapter.gguf"
 
 def adapter_gguf(number: int) -> Path | None:
     """The LoRA that llama.cpp adds for a policy; None for the base."""
-    settings = read_json(policy(number) / "policy.json")
+    path = policy(number) / "policy.json"
+    settings = read_json(path)
+    if not isinstance(settings, dict) or "adapter" not in settings:
+        raise RecError(f"{path}: it must name the policy's adapter, or null for the base")
     return policy(number) / settings["adapter"] if settings["adapter"] else None
 
 

@@ -6,10 +6,12 @@ memory are written to .cache/stages/, outside of DVC's outputs, for `bench/pipel
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +20,9 @@ from typing import Any
 import click
 import psutil
 
-from rec.config import load_params
 from rec.errors import RecError
 from rec.files import write_json
+from rec.params import load_params
 
 FIGURES = Path(".cache/stages")
 
@@ -34,13 +36,14 @@ def stage(function: Callable[..., None]) -> click.Command:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        module = function.__module__.removeprefix("stages.")
+        memory = _PeakMemory()
+        memory.start()
         try:
             function(load_params(params_path), **arguments)
         except RecError as error:
             raise click.ClickException(str(error)) from error
-        _record(
-            "@".join([function.__module__.removeprefix("stages."), *map(str, arguments.values())])
-        )
+        _record("@".join([module, *map(str, arguments.values())]), memory)
 
     command.__doc__ = function.__doc__
     for parameter in getattr(function, "__click_params__", []):
@@ -56,18 +59,37 @@ def stage(function: Callable[..., None]) -> click.Command:
     return click.command()(option(command))
 
 
-def _record(name: str) -> None:
+class _PeakMemory(threading.Thread):
+    """Watches the memory of this process and of the ones that it starts."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        """Look every fifth of a second."""
+        process = psutil.Process()
+        while not self.done.wait(0.2):
+            total = 0
+            for one in [process, *process.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    total += one.memory_info().rss
+            self.peak = max(self.peak, total)
+
+    def megabytes(self) -> int:
+        """The peak so far: what was seen, and at least what the system recorded of this process."""
+        self.done.set()
+        unit = 1 if sys.platform == "darwin" else 1024
+        recorded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return round(max(self.peak, recorded) / 2**20)
+
+
+def _record(name: str, memory: _PeakMemory) -> None:
     if name.startswith("__main__"):
-        module = Path(sys.argv[0]).stem
-        name = name.replace("__main__", module, 1)
-    kilobytes = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    if sys.platform == "darwin":
-        kilobytes //= 1024
+        name = name.replace("__main__", Path(sys.argv[0]).stem, 1)
     seconds = time.time() - psutil.Process().create_time()
-    figures = {"seconds": round(seconds, 2), "peak_rss_mb": round(kilobytes / 1024)}
+    figures = {"seconds": round(seconds, 2), "peak_rss_mb": memory.megabytes()}
     write_json(FIGURES / f"{name}.json", {**figures, "finished": time.time()})
 
 

@@ -21,6 +21,7 @@ from rec.config import PROJECTIONS, Align
 from rec.errors import RecError
 from rec.files import sha256
 from rec.llm.engine import Request
+from rec.llm.form import card, free_text
 from rec.llm.model import Model
 from rec.tables import PAIRS, PROMPTS
 from tests.llm.tiny import Tiny, hf_logits, load_hf
@@ -255,13 +256,35 @@ def pair_table(content: str) -> pl.DataFrame:
 
 def test_pairs_hold_no_control_token_but_the_templates(tiny_llama: Tiny) -> None:
     with Model(tiny_llama.gguf, vocabulary_only=True) as model:
-        (pair,) = token_pairs(pair_table(HOSTILE), model)
-        (benign,) = token_pairs(pair_table("Brazil"), model)
+        (pair,) = token_pairs(pair_table(HOSTILE), model, free_text(model, 20))
+        (benign,) = token_pairs(pair_table("Brazil"), model, free_text(model, 20))
         assert HOSTILE in model.detokenize(pair.prompt)
         for one in (pair, benign):
-            control = [token for token in one.prompt if model.is_control(token)]
+            control = [token for token in one.prompt if not model.is_text(token)]
             assert len(control) == 3
         assert (pair.chosen, pair.rejected) == ([7, 8, model.eos], [9, model.eos])
+        assert (pair.chosen_by_policy, pair.rejected_by_policy) == ([True] * 3, [True] * 2)
+
+
+def test_pairs_of_another_form_are_refused(tiny_llama: Tiny) -> None:
+    with Model(tiny_llama.gguf, vocabulary_only=True) as model:
+        form = card(model, ("Mood:",), 4)
+        with pytest.raises(RecError, match=r"user:a: slot 0 of the response .*; sample again"):
+            token_pairs(pair_table("Brazil"), model, form)
+
+
+def test_tokens_that_the_form_gives_teach_nothing(tiny_llama: Tiny, tmp_path: Path) -> None:
+    """Another label in both sides, which is masked, changes no gradient through the labels."""
+
+    def curve(folder: str, mask: tuple[bool, ...]) -> list[dict[str, float]]:
+        pair = TokenPair([7, 8, 9], [20, 21, 22], [20, 23, 24], mask, mask)
+        return train(tiny_llama, tmp_path / folder, [pair] * 4, beta=1.0)
+
+    chosen, everything = curve("masked", (False, True, True)), curve("all", (True, True, True))
+    assert chosen[-1]["chosen_reward"] != everything[-1]["chosen_reward"]
+    nothing = curve("none", (False, False, False))
+    assert {row["chosen_reward"] for row in nothing} == {0.0}
+    assert {round(row["loss"], 5) for row in nothing} == {0.69315}
 
 
 class Recorder:
@@ -306,7 +329,7 @@ def test_prompts_of_training_are_those_of_sampling(
             pairs = pair_table("x").with_columns(
                 messages=pl.lit(pl.Series([row["messages"]], dtype=PAIRS["messages"]))
             )
-            (pair,) = token_pairs(pairs, model)
+            (pair,) = token_pairs(pairs, model, free_text(model, 20))
             assert pair.prompt == sampled[row["key"]]
 
 

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from rec.config import Params, load_params, source_files
+from rec.config import Params, source_files
 from rec.errors import RecError
+from rec.params import load_params
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from rec import tables
-from rec.config import load_params
 from rec.llm.model import Model
+from rec.params import load_params
 from rec.sampling import response_form
 
 ROOT = Path(__file__).parents[1]
@@ -128,8 +128,7 @@ def test_a_second_run_does_no_work(clone: Path) -> None:
 
 def test_experiments_can_be_shown(clone: Path) -> None:
     shown = json.loads(run("dvc", "exp", "show", "--json", cwd=clone).stdout)
-    names = [entry["name"] for row in shown for entry in row["experiments"] or []]
-    assert "tiny" in str(shown) or "tiny" in names
+    assert '"name": "tiny"' in json.dumps(shown)
 
 
 def stale(clone: Path) -> set[str]:
@@ -221,16 +220,20 @@ def test_a_wrong_parameter_stops_the_run_before_any_work(restored: Path) -> None
     assert "Running stage 'fetch" not in done.stdout
 
 
-def test_a_killed_stage_leaves_nothing_finished(clone: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(clone, copy, symlinks=True)
-    target = copy / "data/responses/0.parquet"
-    target.unlink()
-    figures = copy / ".cache/stages/sample@0.json"
-    figures.unlink()
-    process = subprocess.Popen([sys.executable, "-m", "stages.sample", "0"], cwd=copy)
-    time.sleep(3)
+def test_a_killed_stage_leaves_nothing_finished(clone: Path) -> None:
+    folder, partial = clone / "data/llm", clone / "data/.llm.partial"
+    before = (folder / "model.gguf").read_bytes()
+    shutil.rmtree(folder)
+    process = subprocess.Popen([sys.executable, "-m", "stages.import_llm"], cwd=clone)
+    deadline = time.monotonic() + 60
+    while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not target.exists()
-    assert not figures.exists()
+    assert partial.exists()
+    assert not folder.exists()
+    assert "import-llm" in run("dvc", "status", "--json", cwd=clone).stdout
+    run("dvc", "repro", cwd=clone)
+    assert not partial.exists()
+    assert (folder / "model.gguf").read_bytes() == before
+    assert stale(clone) == set()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
 
-from rec.config import load_params
+from rec.params import load_params
 from stages import compose as stage
 
 ROOT = Path(__file__).parents[1]

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from rec import report
-from rec.config import load_params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, reward_curves
 from rec.errors import RecError
 from rec.evaluation import evaluate, variants
+from rec.params import load_params
 from rec.report_tables import Grid, Run, chain, examples, parameters
 from tests.page import Page
 from tests.synthetic_run import (
@@ -263,13 +263,6 @@ def test_run_without_rounds_has_a_page_without_pairs() -> None:
 
 def test_same_run_gives_the_same_page() -> None:
     assert report.render(make_run()) == good()[0]
-
-
-def test_reward_models_may_stand_under_folds() -> None:
-    models = [{"fold": 0, "curve": curve(0.7)}]
-    by_folds = reward_curves({1: {"folds": models}})
-    assert by_folds.equals(reward_curves({1: {"folds": 1, "models": models}}))
-    assert by_folds.height == 6
 
 
 @pytest.mark.parametrize("broken", [{}, {"models": [{"fold": 0}]}, {"models": 4}, [1], None])

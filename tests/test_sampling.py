@@ -98,7 +98,7 @@ def test_responses_differ(drawn: pl.DataFrame) -> None:
 
 
 def test_text_is_that_of_the_ids(drawn: pl.DataFrame, model: Model) -> None:
-    labels = [slot.label for slot in DOMAINS["films"].slots]
+    labels = list(DOMAINS["films"].labels)
     for row in drawn.iter_rows(named=True):
         assert row["text"] == model.detokenize(row["token_ids"]).strip()
         assert row["response_tokens"] == len(row["token_ids"])
@@ -164,12 +164,12 @@ def test_missing_model(tmp_path: Path) -> None:
 
 def test_health_by_hand() -> None:
     rows = [
-        ("user:a", 0, "x", [1, 2, 3], 9, 3, "stop", 1),
-        ("user:a", 1, "x", [1, 2, 3], 9, 3, "stop", 2),
-        ("user:a", 2, "", [4], 9, 1, "length", 3),
-        ("user:b", 0, "x", [1, 2, 3, 4], 8, 4, "stop", 4),
-        ("user:b", 1, "y", [5, 6], 8, 2, "stop", 5),
-        ("user:b", 2, "y", [5, 6], 8, 2, "stop", 6),
+        ("user:a", 0, "x", [1, 2, 3], 9, 3, "stop", 2, 1),
+        ("user:a", 1, "x", [1, 2, 3], 9, 3, "stop", 1, 2),
+        ("user:a", 2, "", [4], 9, 1, "length", 1, 3),
+        ("user:b", 0, "x", [1, 2, 3, 4], 8, 4, "stop", 0, 4),
+        ("user:b", 1, "y", [5, 6], 8, 2, "stop", 0, 5),
+        ("user:b", 2, "y", [5, 6], 8, 2, "stop", 2, 6),
     ]
     table = pl.DataFrame(rows, schema=dict(RESPONSES), orient="row")
     assert sampling_health(table) == {
@@ -177,6 +177,7 @@ def test_health_by_hand() -> None:
         "users": 2,
         "mean_tokens": 2.5,
         "cut_off": 0.1667,
+        "cut_slots": 1.0,
         "empty": 1,
         "repeated": 2,
     }

@@ -15,23 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import llama_cpp
-import numpy as np
 
 from rec.errors import RecError
+from rec.llm.batch import Batch
 from rec.llm.form import Form
 from rec.llm.model import Model
+from rec.llm.sampler import SamplerSettings, sampler_chain
 from rec.seeds import derive_seed
-
-
-@dataclass(frozen=True)
-class SamplerSettings:
-    """llama.cpp's sampler chain, in this order; each setting can be off (see conf/config.yaml)."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    repeat_penalty: float
 
 
 @dataclass(frozen=True)
@@ -46,14 +36,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """A response in tokens, without the token that ends it; `cut` where a slot met its limit."""
+    """A response in tokens, without the token that ends it."""
 
     key: str
     sample: int
     seed: int
     prompt_tokens: int
     token_ids: tuple[int, ...]
-    cut: bool
+    cut_slots: int  # how many slots met their limit
 
 
 @dataclass(eq=False)
@@ -77,7 +67,7 @@ class _Sequence:
     written: list[int] = field(default_factory=list)
     form_slot: int = 0
     slot_length: int = 0
-    cut: bool = False
+    cut_slots: int = 0
     output: int = -1  # row of the batch whose logits are this sequence's
 
 
@@ -110,7 +100,7 @@ class Engine:
         groups = 1 if deterministic else max(2, self.parallel // 4)
         self.cells = groups * context + self.parallel * form.longest
         step = 2 + max(len(slot.label) for slot in form.slots)  # most tokens of one sequence
-        self.batch = _Batch(context + self.parallel * step)
+        self.batch = Batch(context + self.parallel * step)
         self.active: list[_Sequence] = []
         self.first_label = form.slots[0].label
         self.handle = self._create_context(threads)
@@ -243,8 +233,8 @@ class Engine:
                 group,
                 request.first_sample + index,
                 self.free.pop(),
-                self._sampler(derive_seed(seed, "opening"), self.form.banned_first),
-                self._sampler(seed, self.form.banned),
+                self._chain(derive_seed(seed, "opening"), self.form.banned_first),
+                self._chain(seed, self.form.banned),
                 len(request.prompt),
                 pending=list(self.first_label),
                 written=list(self.first_label),
@@ -266,9 +256,12 @@ class Engine:
             if sequence.slot != lead:
                 llama_cpp.llama_memory_seq_cp(self.memory, lead, sequence.slot, -1, -1)
 
-    def _decode(self) -> None:
+    def _require_open(self) -> None:
         if not self.handle:
             raise RuntimeError("the engine is closed")
+
+    def _decode(self) -> None:
+        self._require_open()
         status = llama_cpp.llama_decode(self.handle, self.batch.struct)
         if status != 0:
             raise RuntimeError(f"llama_decode returned {status} for {self.batch.count} tokens")
@@ -288,7 +281,7 @@ class Engine:
             sequence.pending = [token]
         if not ended and not full:
             return
-        sequence.cut |= not ended
+        sequence.cut_slots += not ended
         sequence.form_slot += 1
         sequence.slot_length = 0
         if sequence.form_slot == len(self.form.slots):
@@ -299,6 +292,7 @@ class Engine:
         sequence.pending = given if ended else [token, *given]
 
     def _finish(self, sequence: _Sequence) -> Response:
+        self._require_open()
         group, request = sequence.group, sequence.group.request
         self.active.remove(sequence)
         self._free_samplers(sequence)
@@ -313,81 +307,15 @@ class Engine:
             seed=request.seeds[sequence.sample - request.first_sample],
             prompt_tokens=len(request.prompt),
             token_ids=tuple(sequence.written),
-            cut=sequence.cut,
+            cut_slots=sequence.cut_slots,
         )
 
     def _free_samplers(self, sequence: _Sequence) -> None:
         llama_cpp.llama_sampler_free(sequence.opening)
         llama_cpp.llama_sampler_free(sequence.sampler)
 
-    def _sampler(self, seed: int, banned: Sequence[int]) -> llama_cpp.llama_sampler_p:
-        settings = self.settings
-        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-
-        def add(sampler: llama_cpp.llama_sampler_p) -> None:
-            llama_cpp.llama_sampler_chain_add(chain, sampler)
-
-        bias = (llama_cpp.llama_logit_bias * len(banned))()
-        for entry, token in zip(bias, banned, strict=True):
-            entry.token, entry.bias = token, float("-inf")
-        add(llama_cpp.llama_sampler_init_logit_bias(self.model.size, len(banned), bias))
-        if settings.repeat_penalty != 1.0:
-            penalty = settings.repeat_penalty
-            add(llama_cpp.llama_sampler_init_penalties(self.model.size, 64, penalty, 0.0, 0.0))
-        if settings.top_k > 0:
-            add(llama_cpp.llama_sampler_init_top_k(settings.top_k))
-        if settings.top_p < 1.0:
-            add(llama_cpp.llama_sampler_init_top_p(settings.top_p, 1))
-        if settings.min_p > 0.0:
-            add(llama_cpp.llama_sampler_init_min_p(settings.min_p, 1))
-        if settings.temperature > 0.0:
-            add(llama_cpp.llama_sampler_init_temp(settings.temperature))
-            add(llama_cpp.llama_sampler_init_dist(seed))
-        else:
-            add(llama_cpp.llama_sampler_init_greedy())
-        return chain
-
-
-class _Batch:
-    """A llama_batch over numpy arrays, filled anew for each step."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.count = 0
-        self.tokens = np.zeros(size, np.int32)
-        self.positions = np.zeros(size, np.int32)
-        self.slots = np.zeros(size, np.int32)
-        self.ones = np.ones(size, np.int32)
-        self.wanted = np.zeros(size, np.int8)
-        integer = ctypes.POINTER(ctypes.c_int32)
-        base = self.slots.ctypes.data
-        rows = [ctypes.cast(base + 4 * row, integer) for row in range(size)]
-        self.rows = (integer * size)(*rows)
-        self.struct = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=self.tokens.ctypes.data_as(integer),
-            embd=None,
-            pos=self.positions.ctypes.data_as(integer),
-            n_seq_id=self.ones.ctypes.data_as(integer),
-            seq_id=self.rows,
-            logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
-        )
-
-    def clear(self) -> None:
-        self.count = 0
-        self.struct.n_tokens = 0
-
-    def add(self, tokens: Sequence[int], position: int, slot: int) -> int:
-        """Append a sequence's tokens; return the row of the last one, whose logits are wanted."""
-        start, stop = self.count, self.count + len(tokens)
-        self.tokens[start:stop] = tokens
-        self.positions[start:stop] = np.arange(position, position + len(tokens))
-        self.slots[start:stop] = slot
-        self.wanted[start:stop] = 0
-        self.wanted[stop - 1] = 1
-        self.count = stop
-        self.struct.n_tokens = stop
-        return stop - 1
+    def _chain(self, seed: int, banned: Sequence[int]) -> llama_cpp.llama_sampler_p:
+        return sampler_chain(self.model, self.settings, seed, banned)
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> list[int]:

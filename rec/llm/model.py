@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,30 @@ class Model:
     def tokenize(self, text: str, *, control: bool = False) -> list[int]:
         """Token ids of `text`.
 
-        Unless `control`, text that spells a control token (`<|im_end|>`) stays plain characters.
+        Unless `control`, text that spells a control token (`<|im_end|>`) stays plain characters,
+        and so does text that spells a token which llama.cpp would find in any text
+        (`<tool_call>`): it is cut after its first character.
         """
+        if control or not self._spellings:
+            return self._tokenize(text, control)
+        cuts = [found.start() + 1 for found in self._spellings.finditer(text)]
+        parts = [text[start:stop] for start, stop in pairwise([0, *cuts, len(text)])]
+        return [token for part in parts for token in self._tokenize(part, False)]
+
+    @cached_property
+    def _spellings(self) -> re.Pattern[str] | None:
+        """The user-defined tokens of more than one character that are not blank."""
+        texts = [
+            self.piece(token).decode() for token in range(self.size) if self._user_defined(token)
+        ]
+        marks = sorted((text for text in texts if len(text.strip()) > 1), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, marks))) if marks else None
+
+    def _user_defined(self, token: int) -> bool:
+        attributes = llama_cpp.llama_vocab_get_attr(self.vocabulary, token)
+        return bool(attributes & llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED)
+
+    def _tokenize(self, text: str, control: bool) -> list[int]:
         raw = text.encode()
         room = len(raw) + 8
         ids = (llama_cpp.llama_token * room)()
@@ -94,11 +118,12 @@ class Model:
         """The text of token ids; control tokens are left out."""
         return b"".join(self.piece(token) for token in ids).decode("utf-8", errors="replace")
 
-    def is_control(self, token: int) -> bool:
-        """Whether a token is no text: a control token, or one that ends an answer."""
-        return bool(
+    def is_text(self, token: int) -> bool:
+        """Whether a token is text: no control or user-defined one, and none that ends an answer."""
+        return not (
             llama_cpp.llama_vocab_is_control(self.vocabulary, token)
             or llama_cpp.llama_vocab_is_eog(self.vocabulary, token)
+            or (self._user_defined(token) and self.piece(token).strip())
         )
 
     def chat(self, messages: Sequence[Message]) -> list[int]:

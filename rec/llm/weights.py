@@ -117,18 +117,16 @@ def export_hugging_face(working: Path, folder: Path) -> float:
     rope = rope_parameters(working)
     if rope:
         model.config.rope_parameters = rope
-    exact = {name: value.clone() for name, value in model.state_dict().items()}
     for attribute in ("quantization_method", "hf_quantizer", "is_quantized"):
         if hasattr(model, attribute):
             delattr(model, attribute)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model = model.to(torch.bfloat16)
     rounding = max(
-        float((exact[name] - value.float()).abs().max())
-        for name, value in model.state_dict().items()
+        float((value - value.to(torch.bfloat16).float()).abs().max())
+        for value in model.state_dict().values()
     )
-    model.save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return rounding
 

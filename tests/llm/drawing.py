@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rec.llm.engine import Engine, Request, Response, SamplerSettings
+from rec.llm.engine import Engine, Request, Response
 from rec.llm.form import Form, card, free_text
 from rec.llm.model import Model
+from rec.llm.sampler import SamplerSettings
 from rec.prompts import DOMAINS
 from tests.llm.tiny import hf_logits
 
@@ -36,7 +37,7 @@ class Options:
 
 def make_form(model: Model, options: Options) -> Form:
     if options.card:
-        return card(model, DOMAINS["films"].slots, options.limit)
+        return card(model, DOMAINS["films"].labels, options.limit)
     return free_text(model, options.limit)
 
 

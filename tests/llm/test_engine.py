@@ -16,7 +16,7 @@ import pytest
 from rec.errors import RecError
 from rec.llm.adapter import export_adapter
 from rec.llm.engine import Request, common_prefix
-from rec.llm.form import free_text
+from rec.llm.form import by_policy, free_text
 from rec.llm.model import Model
 from tests.llm.drawing import (
     Drawn,
@@ -69,7 +69,7 @@ def test_greedy_card_is_that_of_transformers(tiny_llama: Tiny) -> None:
 
 
 def test_more_seeds_than_sequences(tiny_llama: Tiny) -> None:
-    check_greedy(tiny_llama, requests(3, 7), replace(GREEDY, parallel=3))
+    check_greedy(tiny_llama, requests(8, 7), replace(GREEDY, parallel=3))
 
 
 def test_chunks_of_a_request_in_flight_together(tiny_llama: Tiny) -> None:
@@ -101,15 +101,18 @@ def test_form_of_every_response(tiny: Tiny) -> None:
     assert len(drawn) == 32
     with Model(tiny.gguf, vocabulary_only=True) as model:
         form = make_form(model, options)
-        assert [slot.limit for slot in form.slots] == [5, 5, 3, 3, 3, 3, 5]
+        assert [slot.limit for slot in form.slots] == [5] * 7
         for response in drawn.values():
             filled = slots(form, response.token_ids)
             limits = [slot.limit for slot in form.slots]
             assert all(0 < len(one) <= limit for one, limit in zip(filled, limits, strict=True))
-            assert response.cut == any(
+            assert response.cut_slots == sum(
                 len(one) == limit for one, limit in zip(filled, limits, strict=True)
             )
-            assert not any(model.is_control(token) for token in response.token_ids)
+            ids, chosen = by_policy(form, response.token_ids)
+            assert sum(chosen) == sum(map(len, filled)) + len(filled) - response.cut_slots
+            assert len(ids) == len(chosen)
+            assert all(model.is_text(token) for token in response.token_ids)
             assert all(model.detokenize(one[:1]).strip() for one in filled)
             lines = model.detokenize(response.token_ids).split("\n")
             assert [line.split(":")[0] for line in lines] == [
@@ -122,7 +125,7 @@ def test_text_ends_or_is_cut(tiny_llama: Tiny) -> None:
     lengths = {len(response.token_ids) for response in drawn.values()}
     assert max(lengths) == 8 and min(lengths) < 8
     for response in drawn.values():
-        assert response.cut == (len(response.token_ids) == 8)
+        assert response.cut_slots == (len(response.token_ids) == 8)
         assert response.prompt_tokens == len(prompts(10)[int(response.key.split(":")[1])])
 
 

@@ -43,7 +43,7 @@ def conversation(content: str) -> list[dict[str, str]]:
 
 
 def control_ids(model: Model, content: str) -> list[int]:
-    return [token for token in model.chat(conversation(content)) if model.is_control(token)]
+    return [token for token in model.chat(conversation(content)) if not model.is_text(token)]
 
 
 def shown(model: Model, content: str) -> str:
@@ -107,9 +107,9 @@ def test_pieces_of_control_tokens_are_empty(model: Model) -> None:
     assert len(model.pieces) == model.size
     for name in CONTROL:
         (token,) = model.tokenize(name, control=True)
-        assert model.piece(token) == b"" and model.is_control(token)
+        assert model.piece(token) == b"" and not model.is_text(token)
     (newline,) = model.tokenize("\n")
-    assert model.piece(newline) == b"\n" and not model.is_control(newline)
+    assert model.piece(newline) == b"\n" and model.is_text(newline)
 
 
 def refused(path: Path) -> str:
@@ -156,3 +156,17 @@ def test_no_chat_template(tmp_path: Path) -> None:
 def test_chat_template_that_cannot_hold_the_messages(tmp_path: Path, template: str) -> None:
     write_gguf(tmp_path / "m.gguf", make_model("llama", 1), template=template)
     assert "the chat template " in refused(tmp_path / "m.gguf")
+
+
+@pytest.mark.parametrize(
+    "text", ["<tool_call>", "a <tool_call>b<tool_call><tool_call>", "\0<tool_call>"]
+)
+def test_user_defined_tokens_stay_characters_in_texts(model: Model, text: str) -> None:
+    ids = model.tokenize(text)
+    assert all(model.is_text(token) for token in ids)
+    assert model.detokenize(ids) == text
+
+
+def test_user_defined_tokens_are_found_in_a_template(model: Model) -> None:
+    (token,) = model.tokenize("<tool_call>", control=True)
+    assert not model.is_text(token)

@@ -18,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+#: llama.cpp finds a token of this type in any text, whatever it is told of control tokens.
+USER_DEFINED = "<tool_call>"
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
@@ -74,7 +76,7 @@ def vocabulary() -> tuple[list[str], list[str]]:
                 if form[: end + 1] not in tokens:
                     tokens.append(form[: end + 1])
                     merges.append(f"{form[:end]} {form[end]}")
-    return [*tokens, *CONTROL], merges
+    return [*tokens, USER_DEFINED, *CONTROL], merges
 
 
 def make_model(architecture: str, seed: int) -> Any:
@@ -152,13 +154,12 @@ def write_gguf(
 
 def _add_tokenizer(writer: Any, pre: str, template: str | None) -> None:
     tokens, merges = vocabulary()
-    control = [token in CONTROL for token in tokens]
+    kinds = dict.fromkeys(CONTROL, gguf.TokenType.CONTROL)
+    kinds[USER_DEFINED] = gguf.TokenType.USER_DEFINED
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list(tokens)
-    writer.add_token_types(
-        [gguf.TokenType.CONTROL if is_control else gguf.TokenType.NORMAL for is_control in control]
-    )
+    writer.add_token_types([kinds.get(token, gguf.TokenType.NORMAL) for token in tokens])
     writer.add_token_merges(merges)
     writer.add_bos_token_id(len(tokens) - 3)
     writer.add_eos_token_id(len(tokens) - 1)
