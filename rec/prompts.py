@@ -23,7 +23,7 @@ class Domain:
     factors: str
     labels: tuple[str, ...]  # of the card
     categories: str  # the word for an item's categories
-    example: str  # a filled card, for the form alone
+    blank: str  # the card as the LLM is shown it: what belongs after each label
 
 
 def _labels(items: str, *others: str) -> tuple[str, ...]:
@@ -40,13 +40,13 @@ DOMAINS: dict[str, Domain] = {
         "and tone, critical acclaim, production quality and soundtrack",
         labels=_labels("films", "Favourite genres", "People", "Period", "Mood"),
         categories="Genres",
-        example="Loved films: Metropolis; Safety Last!; Nosferatu\n"
-        "Disliked films: Ben-Hur; Wings\n"
-        "Favourite genres: horror, comedy, science fiction\n"
-        "People: Fritz Lang, Harold Lloyd, Brigitte Helm\n"
-        "Period: the 1920s\n"
-        "Mood: eerie, playful\n"
-        "Similar films: Faust; The General; Sunrise",
+        blank="Loved films: <titles>\n"
+        "Disliked films: <titles>\n"
+        "Favourite genres: <genres>\n"
+        "People: <directors and actors>\n"
+        "Period: <decades>\n"
+        "Mood: <two or three words>\n"
+        "Similar films: <titles>",
     ),
     "books": Domain(
         items="books",
@@ -56,13 +56,13 @@ DOMAINS: dict[str, Domain] = {
         "critical acclaim and length",
         labels=_labels("books", "Favourite genres", "Authors", "Period", "Mood"),
         categories="Genres",
-        example="Loved books: Dracula; The Moonstone; Carmilla\n"
-        "Disliked books: Middlemarch; The Ambassadors\n"
-        "Favourite genres: gothic, mystery, adventure\n"
-        "Authors: Bram Stoker, Wilkie Collins, Sheridan Le Fanu\n"
-        "Period: the 19th century\n"
-        "Mood: dark, suspenseful\n"
-        "Similar books: The Woman in White; Frankenstein; Uncle Silas",
+        blank="Loved books: <titles>\n"
+        "Disliked books: <titles>\n"
+        "Favourite genres: <genres>\n"
+        "Authors: <authors>\n"
+        "Period: <decades>\n"
+        "Mood: <two or three words>\n"
+        "Similar books: <titles>",
     ),
     "products": Domain(
         items="products",
@@ -72,13 +72,13 @@ DOMAINS: dict[str, Domain] = {
         "packaging",
         labels=_labels("products", "Favourite kinds", "Brands", "Purpose", "Style"),
         categories="Kinds",
-        example="Loved products: Castile Soap Bar; Boar Bristle Brush; Cedar Shoe Tree\n"
-        "Disliked products: Scented Candle Set; Glitter Gel\n"
-        "Favourite kinds: soap, brushes, leather care\n"
-        "Brands: Dr. Bronner's, Kent, Saphir\n"
-        "Purpose: everyday care\n"
-        "Style: plain, durable\n"
-        "Similar products: Olive Oil Soap; Badger Shaving Brush; Shoe Cream",
+        blank="Loved products: <titles>\n"
+        "Disliked products: <titles>\n"
+        "Favourite kinds: <kinds>\n"
+        "Brands: <brands>\n"
+        "Purpose: <two or three words>\n"
+        "Style: <two or three words>\n"
+        "Similar products: <titles>",
     ),
 }
 
@@ -92,9 +92,8 @@ def instructions(domain: Domain, response: str) -> str:
     if response == "text":
         return f"{task} Think of {domain.factors}. Answer in a few sentences that name titles."
     return (
-        f"{task} Fill in a card of this form with what the history shows, the {domain.items} that "
-        f"set this {domain.person} apart first. An example for another {domain.person}:\n"
-        + domain.example
+        f"{task} Fill in this card with what the history shows, the {domain.items} that set this "
+        f"{domain.person} apart first:\n{domain.blank}"
     )
 
 

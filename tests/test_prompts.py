@@ -196,15 +196,15 @@ def test_order_of_the_rows_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("name", list(DOMAINS))
-def test_example_card_has_the_labels(name: str) -> None:
+def test_blank_card_has_the_labels(name: str) -> None:
     domain = DOMAINS[name]
-    lines = domain.example.splitlines()
+    lines = domain.blank.splitlines()
     assert len(lines) == len(domain.labels)
     for line, expected in zip(lines, domain.labels, strict=True):
         label, value = line.split(":", 1)
         assert f"{label}:" == expected
         assert value.startswith(" ") and value.strip()
-    assert domain.example in instructions(domain, "card")
+    assert domain.blank in instructions(domain, "card")
 
 
 @pytest.mark.parametrize("name", list(DOMAINS))
