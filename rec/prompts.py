@@ -6,6 +6,7 @@ tokens of the instructions can be computed once for all users.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -21,14 +22,24 @@ class Domain:
     person: str
     consumed: str
     factors: str
-    labels: tuple[str, ...]  # of the card
+    card: Mapping[str, str]  # a slot's name: what belongs there
     categories: str  # the word for an item's categories
-    blank: str  # the card as the LLM is shown it: what belongs after each label
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The card's labels, which the sampler puts into a response."""
+        return tuple(f"{name}:" for name in self.card)
+
+    @property
+    def blank(self) -> str:
+        """The card as the LLM is shown it. A filled one as an example would be copied."""
+        return "\n".join(f"{name}: <{what}>" for name, what in self.card.items())
 
 
-def _labels(items: str, *others: str) -> tuple[str, ...]:
-    names = (f"Loved {items}", f"Disliked {items}", *others, f"Similar {items}")
-    return tuple(f"{name}:" for name in names)
+def _card(items: str, **others: str) -> dict[str, str]:
+    named = {name.replace("_", " "): what for name, what in others.items()}
+    titles = {f"Loved {items}": "titles", f"Disliked {items}": "titles"}
+    return {**titles, **named, f"Similar {items}": "titles"}
 
 
 DOMAINS: dict[str, Domain] = {
@@ -38,15 +49,14 @@ DOMAINS: dict[str, Domain] = {
         consumed="watched",
         factors="genre, director and actors, period and country, characters, plot and theme, mood "
         "and tone, critical acclaim, production quality and soundtrack",
-        labels=_labels("films", "Favourite genres", "People", "Period", "Mood"),
+        card=_card(
+            "films",
+            Favourite_genres="genres",
+            People="directors and actors",
+            Period="decades",
+            Mood="two or three words",
+        ),
         categories="Genres",
-        blank="Loved films: <titles>\n"
-        "Disliked films: <titles>\n"
-        "Favourite genres: <genres>\n"
-        "People: <directors and actors>\n"
-        "Period: <decades>\n"
-        "Mood: <two or three words>\n"
-        "Similar films: <titles>",
     ),
     "books": Domain(
         items="books",
@@ -54,15 +64,14 @@ DOMAINS: dict[str, Domain] = {
         consumed="read",
         factors="genre, author, period and setting, characters, plot and theme, mood and style, "
         "critical acclaim and length",
-        labels=_labels("books", "Favourite genres", "Authors", "Period", "Mood"),
+        card=_card(
+            "books",
+            Favourite_genres="genres",
+            Authors="authors",
+            Period="decades",
+            Mood="two or three words",
+        ),
         categories="Genres",
-        blank="Loved books: <titles>\n"
-        "Disliked books: <titles>\n"
-        "Favourite genres: <genres>\n"
-        "Authors: <authors>\n"
-        "Period: <decades>\n"
-        "Mood: <two or three words>\n"
-        "Similar books: <titles>",
     ),
     "products": Domain(
         items="products",
@@ -70,15 +79,14 @@ DOMAINS: dict[str, Domain] = {
         consumed="bought",
         factors="kind of product, brand, purpose, ingredients or materials, price, quality and "
         "packaging",
-        labels=_labels("products", "Favourite kinds", "Brands", "Purpose", "Style"),
+        card=_card(
+            "products",
+            Favourite_kinds="kinds",
+            Brands="brands",
+            Purpose="two or three words",
+            Style="two or three words",
+        ),
         categories="Kinds",
-        blank="Loved products: <titles>\n"
-        "Disliked products: <titles>\n"
-        "Favourite kinds: <kinds>\n"
-        "Brands: <brands>\n"
-        "Purpose: <two or three words>\n"
-        "Style: <two or three words>\n"
-        "Similar products: <titles>",
     ),
 }
 

@@ -222,4 +222,4 @@ def test_domains_have_their_own_words(name: str) -> None:
 def test_free_text_shows_no_card(name: str) -> None:
     text = instructions(DOMAINS[name], "text")
     assert DOMAINS[name].factors in text
-    assert "card" not in text and DOMAINS[name].example not in text
+    assert "card" not in text and DOMAINS[name].blank not in text
