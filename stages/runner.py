@@ -68,9 +68,9 @@ class _PeakMemory(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        """Look every fifth of a second."""
+        """Look once a second: more often would take time from the stage."""
         process = psutil.Process()
-        while not self.done.wait(0.2):
+        while not self.done.wait(1.0):
             total = 0
             for one in [process, *process.children(recursive=True)]:
                 with contextlib.suppress(psutil.NoSuchProcess):
