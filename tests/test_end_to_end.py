@@ -233,7 +233,7 @@ def test_a_killed_stage_leaves_nothing_finished(clone: Path) -> None:
     assert partial.exists()
     assert not folder.exists()
     assert "import-llm" in run("dvc", "status", "--json", cwd=clone).stdout
-    run("dvc", "repro", cwd=clone)
+    run("python", "-m", "stages.import_llm", cwd=clone)
     assert not partial.exists()
     assert (folder / "model.gguf").read_bytes() == before
     assert stale(clone) == set()
