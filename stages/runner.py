@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
 import sys
 import threading
@@ -31,11 +30,6 @@ def stage(function: Callable[..., None]) -> click.Command:
     """Turn `function(params, **arguments)` into a command with the option --params."""
 
     def command(params_path: Path, **arguments: Any) -> None:
-        if not sys.stderr.isatty():
-            os.environ.setdefault("TQDM_DISABLE", "1")
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
         module = function.__module__.removeprefix("stages.")
         memory = _PeakMemory()
         memory.start()

@@ -19,6 +19,7 @@ NEUTRAL = {
     "rec/params.py",
     "rec/errors.py",
     "rec/progress.py",
+    "stages/__init__.py",
     "stages/layout.py",
     "stages/runner.py",
 }
