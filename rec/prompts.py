@@ -22,7 +22,7 @@ class Domain:
     person: str
     consumed: str
     factors: str
-    card: Mapping[str, str]  # a slot's name: what belongs there
+    card: Mapping[str, str]  # a slot's name: what belongs there, where the name does not say it
     categories: str  # the word for an item's categories
 
     @property
@@ -31,15 +31,18 @@ class Domain:
         return tuple(f"{name}:" for name in self.card)
 
     @property
-    def blank(self) -> str:
-        """The card as the LLM is shown it. A filled one as an example would be copied."""
-        return "\n".join(f"{name}: <{what}>" for name, what in self.card.items())
+    def lines(self) -> str:
+        """The card's lines in words. A filled or a blank card would be copied by small models."""
+        said = [
+            f"{name.lower()} ({what})" if what else name.lower() for name, what in self.card.items()
+        ]
+        return ", ".join(said)
 
 
 def _card(items: str, **others: str) -> dict[str, str]:
     named = {name.replace("_", " "): what for name, what in others.items()}
-    titles = {f"Loved {items}": "titles", f"Disliked {items}": "titles"}
-    return {**titles, **named, f"Similar {items}": "titles"}
+    rated = {f"Loved {items}": "", f"Disliked {items}": ""}
+    return {**rated, **named, f"Similar {items}": "that are not in the history"}
 
 
 DOMAINS: dict[str, Domain] = {
@@ -51,10 +54,10 @@ DOMAINS: dict[str, Domain] = {
         "and tone, critical acclaim, production quality and soundtrack",
         card=_card(
             "films",
-            Favourite_genres="genres",
-            People="directors and actors",
-            Period="decades",
-            Mood="two or three words",
+            Favourite_genres="",
+            People="names of directors and actors",
+            Period="which decades",
+            Mood="adjectives",
         ),
         categories="Genres",
     ),
@@ -66,10 +69,10 @@ DOMAINS: dict[str, Domain] = {
         "critical acclaim and length",
         card=_card(
             "books",
-            Favourite_genres="genres",
-            Authors="authors",
-            Period="decades",
-            Mood="two or three words",
+            Favourite_genres="",
+            Authors="names",
+            Period="which decades",
+            Mood="adjectives",
         ),
         categories="Genres",
     ),
@@ -81,10 +84,10 @@ DOMAINS: dict[str, Domain] = {
         "packaging",
         card=_card(
             "products",
-            Favourite_kinds="kinds",
-            Brands="brands",
-            Purpose="two or three words",
-            Style="two or three words",
+            Favourite_kinds="",
+            Brands="names",
+            Purpose="",
+            Style="adjectives",
         ),
         categories="Kinds",
     ),
@@ -100,8 +103,8 @@ def instructions(domain: Domain, response: str) -> str:
     if response == "text":
         return f"{task} Think of {domain.factors}. Answer in a few sentences that name titles."
     return (
-        f"{task} Fill in this card with what the history shows, the {domain.items} that set this "
-        f"{domain.person} apart first:\n{domain.blank}"
+        f"{task} Fill in a card with what the history shows, the {domain.items} that set this "
+        f"{domain.person} apart first. Its lines are: {domain.lines}."
     )
 
 
