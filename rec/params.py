@@ -118,64 +118,55 @@ def _check_range(
         raise RecError(f"{name}: {key}: {value} is out of range; allowed is {allowed}")
 
 
-def _check_relations(params: Params, name: str) -> None:
-    def require(condition: bool, key: str, value: object, allowed: str) -> None:
-        if not condition:
-            raise RecError(f"{name}: {key}: {value} is not possible; {allowed}")
+def _require(condition: bool, name: str, key: str, value: object, allowed: str) -> None:
+    if not condition:
+        raise RecError(f"{name}: {key}: {value} is not possible; {allowed}")
 
-    for block, artifact in (
-        ("data", params.data),
-        ("llm", params.llm),
-        ("encoder", params.encoder),
-    ):
-        key = f"{block}.sources.{artifact.source}"
-        files = source_files(artifact)
-        require(len(files) > 0, key, "none", f"{artifact.name} needs files there")
-        for file in files:
-            one_place = bool(file.url) != bool(file.pieces)
-            require(one_place, key, file.name, "a file has either a url or pieces")
-    prepare, ranker = params.prepare, params.ranker
-    require(
-        prepare.list_interactions < prepare.list_size,
-        "prepare.list_interactions",
-        prepare.list_interactions,
-        f"must be less than prepare.list_size ({prepare.list_size}), the rest being negatives",
-    )
-    require(
-        prepare.valid_share + prepare.test_share < 0.95,
-        "prepare.valid_share",
-        prepare.valid_share,
-        f"with prepare.test_share ({prepare.test_share}) it must leave 5% for training",
-    )
-    require(
-        params.data.rating_minimum <= params.data.positive_rating <= params.data.rating_maximum,
-        "data.positive_rating",
-        params.data.positive_rating,
-        f"must lie in {params.data.rating_minimum} to {params.data.rating_maximum}",
-    )
-    require(
-        ranker.hidden % ranker.heads == 0,
-        "ranker.heads",
-        ranker.heads,
-        f"must divide ranker.hidden ({ranker.hidden})",
-    )
+
+def _check_relations(params: Params, name: str) -> None:
+    _check_sources(params, name)
+    _check_rounds(params, name)
+    prepare, data, ranker = params.prepare, params.data, params.ranker
+    size, test = prepare.list_size, prepare.test_share
+    own, valid = prepare.list_interactions, prepare.valid_share
+    allowed = f"must be less than prepare.list_size ({size}), the rest being negatives"
+    _require(own < size, name, "prepare.list_interactions", own, allowed)
+    allowed = f"with prepare.test_share ({test}) it must leave 5% for training"
+    _require(valid + test < 0.95, name, "prepare.valid_share", valid, allowed)
+    low, high, positive = data.rating_minimum, data.rating_maximum, data.positive_rating
+    allowed = f"must lie in {low} to {high}"
+    _require(low <= positive <= high, name, "data.positive_rating", positive, allowed)
+    allowed = f"must divide ranker.hidden ({ranker.hidden})"
+    _require(ranker.hidden % ranker.heads == 0, name, "ranker.heads", ranker.heads, allowed)
     for key, count in (
         ("prepare.users", prepare.users),
         ("prepare.lists_per_user", prepare.lists_per_user),
         ("pairs.maximum", params.pairs.maximum),
         ("machine.threads", params.machine.threads),
     ):
-        require(count is None or count >= 1, key, count, "must be null or 1 or more")
+        _require(count is None or count >= 1, name, key, count, "must be null or 1 or more")
     seeds = params.rerank.seeds
     once = 0 < len(seeds) == len(set(seeds)) and all(0 <= seed < 2**31 for seed in seeds)
     allowed = "it needs one seed or more, each once, from 0 to 2147483647"
-    require(once, "rerank.seeds", seeds, allowed)
+    _require(once, name, "rerank.seeds", seeds, allowed)
+
+
+def _check_sources(params: Params, name: str) -> None:
+    artifacts = {"data": params.data, "llm": params.llm, "encoder": params.encoder}
+    for block, artifact in artifacts.items():
+        key = f"{block}.sources.{artifact.source}"
+        files = source_files(artifact)
+        _require(len(files) > 0, name, key, "none", f"{artifact.name} needs files there")
+        for file in files:
+            one_place = bool(file.url) != bool(file.pieces)
+            _require(one_place, name, key, file.name, "a file has either a url or pieces")
+
+
+def _check_rounds(params: Params, name: str) -> None:
     count = len(params.rounds)
-    expected = {str(t): t - 1 for t in range(1, count + 1)}
-    require(params.rounds == expected, "rounds", params.rounds, "round t judges policy t - 1")
-    require(
-        params.policies == list(range(count + 1)),
-        "policies",
-        params.policies,
-        f"with {count} rounds they are {list(range(count + 1))}",
-    )
+    rounds = {str(number): number - 1 for number in range(1, count + 1)}
+    allowed = "round t judges policy t - 1"
+    _require(params.rounds == rounds, name, "rounds", params.rounds, allowed)
+    policies = list(range(count + 1))
+    allowed = f"with {count} rounds they are {policies}"
+    _require(params.policies == policies, name, "policies", params.policies, allowed)

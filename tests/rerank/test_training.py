@@ -25,12 +25,9 @@ def fit(
     return train(features, knowledge, config, seed, train_users, valid_users)
 
 
-def test_score(features: Features, knowledge: Knowledge | None, trained: Trained) -> float:
+def score_on_test(features: Features, knowledge: Knowledge | None, trained: Trained) -> float:
     rows = positive_rows(features, features.users_of("test"), "test")
     return float(user_means(features, judge(trained.model, features, knowledge, rows)).mean())
-
-
-test_score.__test__ = False  # type: ignore[attr-defined]
 
 
 def weights(trained: Trained) -> list[list[float]]:
@@ -56,7 +53,7 @@ class TestPlantedSignal:
             "random": made.knowledge(features, random_vectors(made)),
         }
         return {
-            kind: test_score(features, knowledge, fit(features, knowledge, ranker()))
+            kind: score_on_test(features, knowledge, fit(features, knowledge, ranker()))
             for kind, knowledge in kinds.items()
         }
 
