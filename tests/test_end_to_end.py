@@ -236,4 +236,6 @@ def test_a_killed_stage_leaves_nothing_finished(clone: Path) -> None:
     run("python", "-m", "stages.import_llm", cwd=clone)
     assert not partial.exists()
     assert (folder / "model.gguf").read_bytes() == before
+    done = run("dvc", "repro", cwd=clone)
+    assert "Running stage" not in done.stdout.replace("Running stage 'check'", "")
     assert stale(clone) == set()
