@@ -152,7 +152,11 @@ def _check_relations(params: Params, name: str) -> None:
 
 
 def _check_sources(params: Params, name: str) -> None:
-    artifacts = {"data": params.data, "llm": params.llm, "encoder": params.encoder}
+    artifacts: dict[str, Data | LLM | Encoder] = {
+        "data": params.data,
+        "llm": params.llm,
+        "encoder": params.encoder,
+    }
     for block, artifact in artifacts.items():
         key = f"{block}.sources.{artifact.source}"
         files = source_files(artifact)
