@@ -16,7 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from rec.config import Params, source_files
+from rec.config import LLM, Data, Encoder, Params, source_files
 from rec.errors import RecError
 
 
