@@ -17,7 +17,7 @@ need "${CC:-cc}" "a C compiler" "install it (Debian: apt install build-essential
 need "${CXX:-c++}" "a C++ compiler" "install it (Debian: apt install build-essential)"
 need cmake "cmake" "install it (Debian: apt install cmake)"
 
-echo "setup: making .venv (about 7 minutes on two cores, llama.cpp is compiled)" >&2
+echo "setup: making .venv (about 6 minutes on two cores, llama.cpp is compiled)" >&2
 rm -f .venv/.ready
 "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
