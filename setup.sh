@@ -21,5 +21,6 @@ echo "setup: making .venv (about 6 minutes on two cores, llama.cpp is compiled)"
 rm -f .venv/.ready
 "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . # rec
 [ -e .git ] || .venv/bin/dvc config --local core.no_scm true # an export without git
 touch .venv/.ready

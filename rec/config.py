@@ -91,7 +91,7 @@ class LLM:
     name: str = MISSING
     source: str = choice("registry", "public")
     sources: Sources = field(default_factory=Sources)
-    weights: str = choice("bf16", "original")  # type of the working GGUF
+    weights: str = choice("auto", "bf16", "f16", "original")  # type of the working GGUF
     context: int = number(256)  # tokens that a prompt and its response may take
 
 
@@ -110,6 +110,8 @@ class Encoder:
 class Sampling:
     """How responses are drawn from the LLM."""
 
+    backend: str = choice("llama_cpp", "openai", "transformers")
+    server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's number
     responses: int = number(2)  # N, per train user
     responses_eval: int = number(1)  # per validation and test user
     temperature: float = number(0.0, 5.0)
@@ -119,7 +121,7 @@ class Sampling:
     repeat_penalty: float = number(0.5, 5.0)  # 1: off
     slot_tokens: int = number(1)  # limit of one slot of the card
     text_tokens: int = number(1)  # limit of free text
-    deterministic: bool = MISSING  # one user at a time: a response depends on nothing else
+    deterministic: bool = MISSING  # one response at a time, which then depends on nothing else
 
 
 @dataclass
@@ -194,7 +196,11 @@ class Machine:
     """What fits this machine. No stage becomes stale through it."""
 
     threads: int | None = None  # null: the cores that this process may use
-    parallel_sequences: int = number(1)
+    parallel_sequences: int | None = None  # responses drawn together; null: from memory and cores
+    server: str = MISSING  # address of an OpenAI-compatible server, for sampling.backend openai
+    server_prompts: str = choice("tokens", "text")  # what the server takes as a prompt
+    server_timeout: float = number(0.1)  # seconds that an answer may take
+    server_retries: int = number(0)  # further tries after a time-out or a server's own error
 
 
 @dataclass

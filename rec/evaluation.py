@@ -18,6 +18,7 @@ from rec.errors import RecError
 
 Array = npt.NDArray[np.float64]
 Runs = Mapping[str, pl.DataFrame]
+Policies = Mapping[int, Mapping[str, float]]  # figures by policy
 Metrics = dict[str, Any]
 
 MEASURES = ("ndcg@5", "map@5")
@@ -26,6 +27,8 @@ NONE = "none"
 POPULARITY = "popularity"
 #: The variants that are not policies, in the order of the results table.
 CONTROLS = (POPULARITY, NONE, "items", "history")
+#: Of `rec.responses.sampling_health`: shares of responses, and a mean.
+HEALTH = ("cut_off", "looping", "empty", "mean_tokens")
 DIGITS = 6
 CHUNK = 256  # resamples held in memory at once
 
@@ -157,14 +160,18 @@ def _check_cover(variant: str, table: pl.DataFrame, seeds: set[int], lists: set[
 
 
 def evaluate(
-    runs: Runs, identifiability: Mapping[int, Mapping[str, float]], resamples: int, seed: int
+    runs: Runs,
+    identifiability: Policies,
+    sampling: Policies,
+    resamples: int,
+    seed: int,
 ) -> Metrics:
     """The content of metrics.json.
 
     For each variant (`slug`) the values with their intervals; the paired difference to the base
     LLM (`ndcg@5_vs_base`), and of each LLM to no knowledge (`ndcg@5_vs_none`); how well each
-    policy's texts tell users apart; and what the numbers rest on. A difference is significant
-    where its interval excludes 0. Numbers are rounded to six digits.
+    policy's texts tell users apart, and how sound they are; and what the numbers rest on. A
+    difference is significant where its interval excludes 0. Numbers are rounded to six digits.
     """
     users, means = user_means(runs)
     order = sorted(runs, key=_rank)
@@ -189,6 +196,7 @@ def evaluate(
     base = runs[BASE]
     return metrics | {
         "identifiability": _identifiability(identifiability),
+        "sampling": _sampling(sampling),
         "test_users": len(users),
         "test_lists": base["list"].n_unique(),
         "seeds": base["seed"].n_unique(),
@@ -206,7 +214,7 @@ def _rounded(value: float) -> float:
     return round(float(value), DIGITS) + 0.0  # never -0.0
 
 
-def _identifiability(policies: Mapping[int, Mapping[str, float]]) -> Metrics:
+def _identifiability(policies: Policies) -> Metrics:
     table: Metrics = {}
     for policy, values in sorted(policies.items()):
         try:
@@ -219,4 +227,17 @@ def _identifiability(policies: Mapping[int, Mapping[str, float]]) -> Metrics:
             ) from error
         table.setdefault("chance", chance)
         table[slug(str(policy))] = row
+    return table
+
+
+def _sampling(policies: Policies) -> Metrics:
+    table: Metrics = {}
+    for policy, values in sorted(policies.items()):
+        try:
+            table[slug(str(policy))] = {key: _rounded(values[key]) for key in HEALTH}
+        except (KeyError, TypeError, ValueError) as error:
+            needed = ", ".join(HEALTH)
+            raise RecError(
+                f"sampling of policy {policy}: needs the numbers {needed} ({error})"
+            ) from error
     return table

@@ -20,6 +20,17 @@ def cores() -> int:
     return available
 
 
+def available_memory() -> int:
+    """Bytes that this process may still take, within a container's limit."""
+    import psutil
+
+    available = int(psutil.virtual_memory().available)
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()) != "max":
+        available = min(available, max(0, int(most) - int(used.read_text())))
+    return available
+
+
 def fast_bf16() -> bool:
     """Whether bf16 matrix products beat fp32 here: on CUDA, or a CPU with bf16 instructions."""
     import torch

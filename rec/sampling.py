@@ -1,126 +1,142 @@
 """Sampling: N responses for every train user, from the base LLM or from an aligned one.
 
 Paper, section 4.1. A response's seed derives from the base seed, its prompt and its index alone.
+What the store holds is not drawn again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from rec.config import Sampling
+from rec.config import Machine, Sampling
 from rec.errors import RecError
-from rec.llm.engine import Engine, Request, Response
-from rec.llm.form import Form, card, free_text
+from rec.files import sha256
+from rec.llm.backends import Policy, open_backend, sampler_settings, server_model
+from rec.llm.form import Form
 from rec.llm.model import Model
-from rec.llm.sampler import SamplerSettings
+from rec.llm.request import Backend, Request, Response
+from rec.llm.store.responses import ResponseStore
 from rec.progress import bar
-from rec.prompts import DOMAINS
+from rec.responses import response_form, responses_table
 from rec.seeds import derive_seed
-from rec.tables import RESPONSES
+
+
+@dataclass
+class Work:
+    """What a run of sampling did."""
+
+    wanted: int
+    found: int  # in the store
+    damaged: int  # entries of the store that were dropped
+    tokens: int = 0  # drawn
+    seconds: float = 0.0  # of drawing, with loading the model
+
+    def __str__(self) -> str:
+        drawn = self.wanted - self.found
+        text = f"{self.wanted} responses, {self.found} from the store"
+        if drawn:
+            rate = f"{self.tokens / self.seconds:,.0f} tokens/s"
+            text += f", {drawn} drawn in {self.seconds:.1f} s ({rate})"
+        if self.damaged:
+            text += f"; {self.damaged} damaged entries of the store were dropped"
+        return text
 
 
 def sample(
     prompts: pl.DataFrame,
+    policy: Policy,
     *,
-    gguf: Path,
-    adapter: Path | None,
     domain: str,
     response: str,
     settings: Sampling,
     context: int,
     seed: int,
-    threads: int,
-    parallel: int,
-) -> pl.DataFrame:
-    """Draw the responses of all prompts (table PROMPTS) and return the table RESPONSES.
+    machine: Machine,
+    store: Path,
+) -> tuple[pl.DataFrame, Work]:
+    """The responses of all prompts (table PROMPTS) as the table RESPONSES, and the work it was.
 
-    `adapter` is a LoRA in GGUF, or None for the base. Raises RecError where a prompt does not fit
-    the context.
+    `context` is the most tokens that a prompt and its response may take. Raises RecError where they
+    take more, or the backend fails; what was drawn until then is in the store.
     """
     if prompts.is_empty():
         raise RecError("sample: the table of prompts is empty")
-    with Model(gguf) as model:
+    with Model(policy.gguf, vocabulary_only=True) as model:
         form = response_form(model, domain, response, settings)
         requests = [_request(model, row, settings, seed) for row in prompts.iter_rows(named=True)]
-        total = sum(len(request.seeds) for request in requests)
-        sampler = SamplerSettings(
-            settings.temperature,
-            settings.top_k,
-            settings.top_p,
-            settings.min_p,
-            settings.repeat_penalty,
-        )
-        most = max(settings.responses, settings.responses_eval)
-        with (
-            Engine(
-                model,
-                form,
-                sampler,
-                context=context,
-                parallel=most if settings.deterministic else max(parallel, most),
-                threads=threads,
-                adapter=adapter,
-                deterministic=settings.deterministic,
-            ) as engine,
-            bar("sampling", total, "response") as moved,
-        ):
-            responses = []
-            for drawn in engine.generate(requests):
-                responses.append(drawn)
-                moved.update()
-        return _table(model, len(form.slots), responses)
+        longest = _longest(requests, form, context)
+        with ResponseStore(store, _space(policy, form, settings)) as kept:
+            responses, missing = kept.find(requests)
+            wanted = sum(len(request.seeds) for request in requests)
+            work = Work(wanted, len(responses), kept.damaged)
+            if missing:
+                cells = context if settings.deterministic else longest
+                started = time.perf_counter()
+                with open_backend(policy, model, form, settings, machine, context=cells) as backend:
+                    responses += _draw(backend, missing, kept, work)
+                work.seconds = time.perf_counter() - started
+        return responses_table(model, form, responses), work
 
 
-def response_form(model: Model, domain: str, response: str, settings: Sampling) -> Form:
-    """The form that the sampler holds: the domain's card, or free text."""
-    if response == "card":
-        return card(model, DOMAINS[domain].labels, settings.slot_tokens)
-    return free_text(model, settings.text_tokens)
+def _draw(
+    backend: Backend, missing: Sequence[Request], kept: ResponseStore, work: Work
+) -> list[Response]:
+    """Draw what is missing, each prompt once: users with the same prompt share its responses."""
+    sharing: dict[tuple[int, ...], list[Request]] = {}
+    for request in missing:
+        sharing.setdefault(request.prompt, []).append(request)
+    distinct = {
+        same[0].key: replace(same[0], seeds={n: s for one in same for n, s in one.seeds.items()})
+        for same in sharing.values()
+    }
+    responses = []
+    total = sum(len(request.seeds) for request in missing)
+    with bar("sampling", total, "response") as moved:
+        for drawn in backend.generate(distinct.values()):
+            prompt = distinct[drawn.key].prompt
+            kept.add(drawn, prompt)
+            work.tokens += len(drawn.token_ids)
+            keys = [one.key for one in sharing[prompt] if drawn.sample in one.seeds]
+            responses += [replace(drawn, key=key) for key in keys]
+            moved.update(len(keys))
+    return responses
 
 
 def _request(model: Model, row: dict[str, Any], settings: Sampling, seed: int) -> Request:
     count = settings.responses if row["split"] == "train" else settings.responses_eval
     ids = tuple(model.chat(row["messages"]))
-    seeds = tuple(derive_seed(seed, "sample", ids, index) for index in range(count))
+    seeds = {index: derive_seed(seed, "sample", ids, index) for index in range(count)}
     return Request(row["key"], ids, seeds)
 
 
-def _table(model: Model, slots: int, responses: Iterable[Response]) -> pl.DataFrame:
-    rows = [
-        {
-            "key": drawn.key,
-            "sample": drawn.sample,
-            "text": model.detokenize(drawn.token_ids).strip(),
-            "token_ids": drawn.token_ids,
-            "prompt_tokens": drawn.prompt_tokens,
-            "response_tokens": len(drawn.token_ids),
-            "finish_reason": "length" if drawn.cut_slots and slots == 1 else "stop",
-            "cut_slots": drawn.cut_slots,
-            "seed": drawn.seed,
-        }
-        for drawn in responses
-    ]
-    return pl.DataFrame(rows, schema=dict(RESPONSES)).sort("key", "sample")
+def _longest(requests: Sequence[Request], form: Form, context: int) -> int:
+    longest = max(requests, key=lambda request: len(request.prompt))
+    length = len(longest.prompt) + form.longest
+    if length > context:
+        raise RecError(
+            f"prompt {longest.key}: {len(longest.prompt)} tokens and a response of up to "
+            f"{form.longest} exceed llm.context ({context}); raise it or lower prompts.history"
+        )
+    return length
 
 
-def sampling_health(responses: pl.DataFrame) -> dict[str, float]:
-    """Counts and shares over RESPONSES: users, cut-off and empty ones, repeated texts.
-
-    `cut_off`: share of free texts that met their limit; `cut_slots`: slots of a card that met
-    theirs, per response.
-    """
-    count = responses.height
-    tokens = int(responses["response_tokens"].sum())
+def _space(policy: Policy, form: Form, settings: Sampling) -> dict[str, Any]:
+    """What all responses of this run share: another value of any of it gives other responses."""
+    server = settings.backend == "openai"
     return {
-        "responses": count,
-        "users": responses["key"].n_unique(),
-        "mean_tokens": round(tokens / count, 2),
-        "cut_off": round(responses.filter(pl.col("finish_reason") == "length").height / count, 4),
-        "cut_slots": round(int(responses["cut_slots"].sum()) / count, 2),
-        "empty": responses.filter(pl.col("text") == "").height,
-        "repeated": count - responses.select("key", "text").n_unique(),
+        "backend": settings.backend,
+        "model": sha256(policy.gguf),
+        "adapter": sha256(policy.adapter_gguf) if policy.adapter_gguf else None,
+        "server_model": server_model(policy, settings) if server else None,
+        "sampler": asdict(sampler_settings(settings)),
+        "slots": [[slot.label, slot.limit] for slot in form.slots],
+        "form": hashlib.sha256(repr(form).encode()).hexdigest(),
+        "deterministic": settings.deterministic,
     }

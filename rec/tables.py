@@ -71,8 +71,9 @@ RESPONSES: Schema = {
     "token_ids": pl.List(pl.Int32),
     "prompt_tokens": pl.Int32,
     "response_tokens": pl.Int32,
-    "finish_reason": pl.String,  # "stop"; "length" where a limit cut free text
+    "finish_reason": pl.String,  # "length" where every slot of the form met its limit, else "stop"
     "cut_slots": pl.Int32,  # slots of the form that met their limit
+    "looping": pl.Boolean,  # repeats itself (rec.responses.loops)
     "seed": pl.Int64,
 }
 #: Sorted by user, sample.

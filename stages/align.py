@@ -8,7 +8,7 @@ from rec.files import atomic_path, write_json
 from rec.llm.adapter import export_adapter
 from rec.llm.model import Model
 from rec.machine import use_threads
-from rec.sampling import response_form
+from rec.responses import response_form
 from rec.tables import PAIRS, read_table
 from stages import layout
 from stages.runner import stage
@@ -29,7 +29,7 @@ def main(params: Params, round_: int) -> None:
         curve = align(
             pairs,
             base=layout.HF,
-            previous=layout.policy(start) if layout.adapter_gguf(start) else None,
+            previous=layout.aligned(start),
             target=folder,
             settings=params.align,
             seed=params.seed,

@@ -17,6 +17,7 @@ def main(params: Params) -> None:
     metrics = evaluation.evaluate(
         {variant: read_table(layout.runs(variant), RUNS) for variant in variants},
         {policy: read_json(layout.identifiability(policy)) for policy in params.policies},
+        {policy: read_json(layout.sampling_metrics(policy)) for policy in params.policies},
         params.evaluate.bootstrap,
         params.seed,
     )

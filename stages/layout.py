@@ -29,6 +29,7 @@ ITEM_VECTORS = CATALOGUE / "items.parquet"
 HISTORY_VECTORS = CATALOGUE / "histories.parquet"
 
 WORK = Path(".cache")  # outside of DVC's outputs
+STORE = WORK / "responses"  # what was ever sampled
 
 METRICS = Path("metrics.json")
 PLOTS = Path("plots")
@@ -43,13 +44,13 @@ def policy(number: int) -> Path:
 ADAPTER = "adapter.gguf"
 
 
-def adapter_gguf(number: int) -> Path | None:
-    """The LoRA that llama.cpp adds for a policy; None for the base."""
+def aligned(number: int) -> Path | None:
+    """Folder of a policy that has a LoRA; None for the base."""
     path = policy(number) / "policy.json"
     settings = read_json(path)
     if not isinstance(settings, dict) or "adapter" not in settings:
         raise RecError(f"{path}: it must name the policy's adapter, or null for the base")
-    return policy(number) / settings["adapter"] if settings["adapter"] else None
+    return policy(number) if settings["adapter"] else None
 
 
 def responses(policy: int) -> Path:

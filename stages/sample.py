@@ -4,8 +4,10 @@ import click
 
 from rec.config import Params
 from rec.files import write_json
-from rec.machine import cores
-from rec.sampling import sample, sampling_health
+from rec.llm.backends import Policy
+from rec.llm.store.responses import store_root
+from rec.responses import sampling_health
+from rec.sampling import sample
 from rec.tables import PROMPTS, RESPONSES, read_table, write_table
 from stages import layout
 from stages.runner import stage
@@ -15,18 +17,18 @@ from stages.runner import stage
 @click.argument("policy", type=click.IntRange(min=0))
 def main(params: Params, policy: int) -> None:
     """Sample the responses of a POLICY: 0 is the base LLM, t the LLM after round t."""
-    responses = sample(
+    responses, work = sample(
         read_table(layout.PROMPTS, PROMPTS),
-        gguf=layout.GGUF,
-        adapter=layout.adapter_gguf(policy),
+        Policy(policy, layout.GGUF, layout.HF, layout.aligned(policy)),
         domain=params.data.domain,
         response=params.prompts.response,
         settings=params.sampling,
         context=params.llm.context,
         seed=params.seed,
-        threads=params.machine.threads or cores(),
-        parallel=params.machine.parallel_sequences,
+        machine=params.machine,
+        store=store_root(layout.STORE),
     )
+    click.echo(f"sample: {work}", err=True)
     write_table(responses, layout.responses(policy), RESPONSES)
     write_json(layout.sampling_metrics(policy), sampling_health(responses))
 

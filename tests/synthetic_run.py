@@ -80,7 +80,8 @@ def small_runs() -> dict[str, pl.DataFrame]:
 
 
 def compare(runs: dict[str, pl.DataFrame], resamples: int = 200) -> dict[str, Any]:
-    return evaluate(runs, {0: identifiability(0), 1: identifiability(1)}, resamples, seed=7)
+    figures = {policy: identifiability(policy) for policy in (0, 1)}
+    return evaluate(runs, figures, {policy: health() for policy in (0, 1)}, resamples, seed=7)
 
 
 def curve(start: float) -> list[dict[str, float]]:
@@ -88,6 +89,19 @@ def curve(start: float) -> list[dict[str, float]]:
         {"epoch": e, "train_loss": 2.0 / e, "valid_ndcg@5": start + 0.05 * (1 - 1 / e)}
         for e in range(1, 7)
     ]
+
+
+def health() -> dict[str, float]:
+    return {
+        "responses": 700,
+        "users": 240,
+        "mean_tokens": 81.25,
+        "cut_off": 0.03,
+        "looping": 0.01,
+        "empty": 0.0,
+        "cut_slots": 2.5,
+        "repeated": 4,
+    }
 
 
 def identifiability(policy: int) -> dict[str, float]:
@@ -165,8 +179,7 @@ def write_run(rounds: int = 2, title: str = "Heat (1995)", text: str = "Loved fi
             write_json(layout.training(variant), {"seeds": seeds})
     for policy in policies:
         write_json(layout.identifiability(policy), identifiability(policy))
-        sampling = {"responses": 700, "users": 240, "cut_off": 3, "empty": 0, "mean_tokens": 81.25}
-        write_json(layout.sampling_metrics(policy), sampling)
+        write_json(layout.sampling_metrics(policy), health())
     for number in range(1, rounds + 1):
         folds = [
             {

@@ -20,13 +20,14 @@ from rec.align import CURVE, TokenPair, align, load_policy, token_pairs
 from rec.config import PROJECTIONS, Align
 from rec.errors import RecError
 from rec.files import sha256
-from rec.llm.engine import Request
+from rec.llm.backends import Policy
 from rec.llm.form import card, free_text
 from rec.llm.model import Model
+from rec.llm.request import Request
 from rec.tables import PAIRS, PROMPTS
 from tests.llm.tiny import Tiny, hf_logits, load_hf
-from tests.test_sampling import SETTINGS as SAMPLING
-from tests.test_sampling import prompts
+from tests.sampled import OPTIONS, prompts
+from tests.sampled import SETTINGS as SAMPLING
 
 SETTINGS = Align(
     beta=0.1,
@@ -307,22 +308,12 @@ class Recorder:
 
 
 def test_prompts_of_training_are_those_of_sampling(
-    tiny_llama: Tiny, monkeypatch: pytest.MonkeyPatch
+    tiny_llama: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = pl.concat([prompts(), hostile_prompt()])
-    monkeypatch.setattr(sampling, "Engine", Recorder)
-    sampling.sample(
-        table,
-        gguf=tiny_llama.gguf,
-        adapter=None,
-        domain="films",
-        response="card",
-        settings=SAMPLING,
-        context=256,
-        seed=1,
-        threads=1,
-        parallel=2,
-    )
+    monkeypatch.setattr(sampling, "open_backend", Recorder)
+    policy = Policy(0, tiny_llama.gguf, tiny_llama.hf)
+    sampling.sample(table, policy, settings=SAMPLING, store=tmp_path, **OPTIONS)
     sampled = {request.key: list(request.prompt) for request in Recorder.requests}
     with Model(tiny_llama.gguf, vocabulary_only=True) as model:
         for row in table.to_dicts():

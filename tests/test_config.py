@@ -215,7 +215,7 @@ def test_missing_key(tmp_path: Path, key: str) -> None:
 
 
 def test_missing_block(tmp_path: Path) -> None:
-    assert error(without(tmp_path, "sampling")) == "sampling.responses: a value is required"
+    assert error(without(tmp_path, "sampling")) == "sampling.backend: a value is required"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import yaml
 from rec import tables
 from rec.llm.model import Model
 from rec.params import load_params
-from rec.sampling import response_form
+from rec.responses import response_form
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -118,6 +118,15 @@ def test_alignment_changes_what_is_sampled(clone: Path) -> None:
     ]
     assert not texts[0].equals(texts[1])
     assert not texts[1].equals(texts[2])
+
+
+def test_nothing_is_sampled_twice(clone: Path) -> None:
+    table = clone / "data/responses/1.parquet"
+    before = table.read_bytes()
+    printed = run("dvc", "repro", "--force", "--single-item", "sample@1", cwd=clone)
+    count = tables.read_table(table, tables.RESPONSES).height
+    assert f"{count} responses, {count} from the store" in printed.stdout + printed.stderr
+    assert table.read_bytes() == before
 
 
 def test_a_second_run_does_no_work(clone: Path) -> None:

@@ -93,6 +93,8 @@ def test_values_by_hand() -> None:
         "base": {"mrr": 0.1, "median_rank": 40.0},
         "round_1": {"mrr": 0.3, "median_rank": 20.0},
     }
+    sound = {"cut_off": 0.03, "looping": 0.01, "empty": 0.0, "mean_tokens": 81.25}
+    assert metrics["sampling"] == {"base": sound, "round_1": sound}
 
 
 @settings(max_examples=20)
@@ -121,9 +123,9 @@ def test_paired_interval_is_narrower_than_the_values_own() -> None:
 
 def test_other_seed_draws_other_resamples() -> None:
     runs = random_runs([0, 1])
-    first = evaluate(runs, {}, 100, seed=1)
-    assert first == evaluate(runs, {}, 100, seed=1)
-    assert first != evaluate(runs, {}, 100, seed=2)
+    first = evaluate(runs, {}, {}, 100, seed=1)
+    assert first == evaluate(runs, {}, {}, 100, seed=1)
+    assert first != evaluate(runs, {}, {}, 100, seed=2)
 
 
 def test_variants_in_order_with_names_and_labels() -> None:
@@ -207,4 +209,10 @@ def test_unknown_variant_and_single_user_are_refused() -> None:
 @pytest.mark.parametrize("broken", [{}, {"mrr": "x"}, [1]])
 def test_broken_identifiability_names_the_policy(broken: Any) -> None:
     with pytest.raises(RecError, match="identifiability of policy 1"):
-        evaluate(small_runs(), {1: broken}, 100, 1)
+        evaluate(small_runs(), {1: broken}, {}, 100, 1)
+
+
+@pytest.mark.parametrize("broken", [{}, {"cut_off": "x"}, [1]])
+def test_broken_sampling_figures_name_the_policy(broken: Any) -> None:
+    with pytest.raises(RecError, match="sampling of policy 1"):
+        evaluate(small_runs(), {}, {1: broken}, 100, 1)

@@ -24,6 +24,7 @@ from tests.synthetic_run import (
     SEEDS,
     alignment_table,
     curve,
+    health,
     identifiability,
     pairs_table,
     params_file,
@@ -56,7 +57,11 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
     return Run(
         params=params,
         metrics=evaluate(
-            random_runs(policies), {p: identifiability(p) for p in policies}, 100, seed=1
+            random_runs(policies),
+            {p: identifiability(p) for p in policies},
+            {p: health() for p in policies},
+            100,
+            seed=1,
         ),
         reward_curves=reward_curves(rewards),
         alignment_curves=pl.concat([empty, *(t.select(empty.columns) for t in lit)]),
@@ -64,7 +69,7 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
         training={v: training for v in variants(policies) if v != "popularity"},
         pairs={t: pairs_table(t, text=text) for t in numbers},
         pairs_metrics={t: {"pairs": 8, "dropped": {"same_text": 2}} for t in numbers},
-        sampling={p: {"responses": 700 + p, "cut_off": 3} for p in policies},
+        sampling={p: {**health(), "responses": 700 + p} for p in policies},
         prepared={"users": {"read": 943, "kept": 240}, title: 1234567, "share": 0.25},
         prompts=prompts_table(title),
     )

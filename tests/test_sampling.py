@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,61 +14,34 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rec.config import Sampling
 from rec.errors import RecError
+from rec.llm.adapter import export_adapter
+from rec.llm.backends import Policy
 from rec.llm.model import Model
 from rec.prompts import DOMAINS
-from rec.sampling import sample, sampling_health
-from rec.tables import PROMPTS, RESPONSES, check_schema
+from rec.sampling import Work, sample
+from rec.tables import RESPONSES, check_schema
+from tests.llm.test_adapter import save_lora
 from tests.llm.tiny import Tiny
+from tests.sampled import OPTIONS, SETTINGS, SPLITS, machine, prompts
 
-SETTINGS = Sampling(
-    responses=4,
-    responses_eval=2,
-    temperature=0.8,
-    top_k=0,
-    top_p=1.0,
-    min_p=0.0,
-    repeat_penalty=1.0,
-    slot_tokens=6,
-    text_tokens=9,
-    deterministic=False,
-)
-SPLITS = {"a": "train", "b": "train", "c": "valid", "d": "test", "e": "train"}
+ROOT = Path(__file__).parents[1]
 
 
-def prompts() -> pl.DataFrame:
-    rows = [
-        (
-            f"user:{user}",
-            "user",
-            user,
-            split,
-            [
-                {"role": "system", "content": "Describe the taste."},
-                {"role": "user", "content": f"Loved films: {user * 3}"},
-            ],
-            f"Loved films: {user * 3}",
-        )
-        for user, split in SPLITS.items()
-    ]
-    return pl.DataFrame(rows, schema=dict(PROMPTS), orient="row")
+def run(
+    tiny: Tiny, store: Path, table: pl.DataFrame | None = None, **changes: Any
+) -> tuple[pl.DataFrame, Work]:
+    """The responses and the work; `changes` are of the settings, of the policy, or of sample."""
+    own = {key: changes.pop(key) for key in list(changes) if hasattr(SETTINGS, key)}
+    policy = Policy(0, tiny.gguf, tiny.hf, changes.pop("adapter", None))
+    options = {"settings": replace(SETTINGS, **own), "store": store, **OPTIONS, **changes}
+    return sample(prompts() if table is None else table, policy, **options)
 
 
 def draw(tiny: Tiny, table: pl.DataFrame | None = None, **changes: Any) -> pl.DataFrame:
-    options: dict[str, Any] = {
-        "gguf": tiny.gguf,
-        "adapter": None,
-        "domain": "films",
-        "response": "card",
-        "settings": SETTINGS,
-        "context": 512,
-        "seed": 11,
-        "threads": 1,
-        "parallel": 6,
-        **changes,
-    }
-    return sample(prompts() if table is None else table, **options)
+    """The responses, with a store of their own."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(tiny, Path(folder), table, **changes)[0]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +89,7 @@ def test_prompt_tokens_are_those_of_the_chat(drawn: pl.DataFrame, model: Model) 
 
 
 def test_finish_reason(tiny_llama: Tiny, model: Model) -> None:
-    texts = draw(tiny_llama, response="text", settings=replace(SETTINGS, text_tokens=40))
+    texts = draw(tiny_llama, response="text", text_tokens=40)
     assert set(texts["finish_reason"]) == {"stop", "length"}
     for row in texts.iter_rows(named=True):
         assert (row["finish_reason"] == "length") == (row["response_tokens"] == 40)
@@ -121,7 +98,7 @@ def test_finish_reason(tiny_llama: Tiny, model: Model) -> None:
 def test_seeds_depend_on_the_base_seed_and_the_prompt_alone(
     tiny_llama: Tiny, drawn: pl.DataFrame
 ) -> None:
-    turned = draw(tiny_llama, prompts().reverse().head(3), parallel=9)
+    turned = draw(tiny_llama, prompts().reverse().head(3), machine=machine(parallel_sequences=9))
     kept = drawn.join(turned, on=["key", "sample"], how="semi")
     assert turned["seed"].equals(kept["seed"])
     other = draw(tiny_llama, seed=12)
@@ -129,14 +106,14 @@ def test_seeds_depend_on_the_base_seed_and_the_prompt_alone(
 
 
 def test_deterministic_sampling_repeats_itself(tiny_llama: Tiny) -> None:
-    settings = replace(SETTINGS, deterministic=True)
-    first = draw(tiny_llama, settings=settings)
-    again = draw(tiny_llama, prompts().reverse(), settings=settings, parallel=2)
+    first = draw(tiny_llama, deterministic=True)
+    other = machine(parallel_sequences=2)
+    again = draw(tiny_llama, prompts().reverse(), deterministic=True, machine=other)
     assert first.equals(again)
 
 
 def test_more_responses_than_parallel_sequences(tiny_llama: Tiny) -> None:
-    assert draw(tiny_llama, parallel=1).height == 16
+    assert draw(tiny_llama, machine=machine(parallel_sequences=1)).height == 16
 
 
 def test_no_prompts(tiny_llama: Tiny) -> None:
@@ -145,7 +122,9 @@ def test_no_prompts(tiny_llama: Tiny) -> None:
 
 
 def test_context_too_short(tiny_llama: Tiny) -> None:
-    with pytest.raises(RecError, match=r"prompt user:a: \d+ tokens .* exceed llm.context \(256\)"):
+    with pytest.raises(
+        RecError, match=r"prompt user:.: \d+ tokens .* exceed llm.context \(256\); raise it"
+    ):
         long = prompts().with_columns(
             pl.concat_list(
                 pl.col("messages"),
@@ -162,22 +141,159 @@ def test_missing_model(tmp_path: Path) -> None:
         draw(Tiny(tmp_path / "none.gguf", tmp_path))
 
 
-def test_health_by_hand() -> None:
-    rows = [
-        ("user:a", 0, "x", [1, 2, 3], 9, 3, "stop", 2, 1),
-        ("user:a", 1, "x", [1, 2, 3], 9, 3, "stop", 1, 2),
-        ("user:a", 2, "", [4], 9, 1, "length", 1, 3),
-        ("user:b", 0, "x", [1, 2, 3, 4], 8, 4, "stop", 0, 4),
-        ("user:b", 1, "y", [5, 6], 8, 2, "stop", 0, 5),
-        ("user:b", 2, "y", [5, 6], 8, 2, "stop", 2, 6),
-    ]
-    table = pl.DataFrame(rows, schema=dict(RESPONSES), orient="row")
-    assert sampling_health(table) == {
-        "responses": 6,
-        "users": 2,
-        "mean_tokens": 2.5,
-        "cut_off": 0.1667,
-        "cut_slots": 1.0,
-        "empty": 1,
-        "repeated": 2,
-    }
+def test_the_number_of_sequences_follows_from_memory_and_threads(tiny_llama: Tiny) -> None:
+    assert draw(tiny_llama, machine=machine(parallel_sequences=None)).height == 16
+
+
+def test_users_with_the_same_prompt_have_the_same_responses(
+    tiny_llama: Tiny, tmp_path: Path
+) -> None:
+    first = prompts().head(1)
+    twins = pl.concat([first, first.with_columns(key=pl.lit("user:z"), split=pl.lit("test"))])
+    table, work = run(tiny_llama, tmp_path, twins)
+    one, other = table.partition_by("key")
+    assert (one.height, other.height) == (4, 2)
+    assert other.drop("key").equals(one.head(2).drop("key"))
+    assert (work.wanted, work.tokens) == (6, one["response_tokens"].sum())
+    again, work = run(tiny_llama, tmp_path, twins)
+    assert again.equals(table)
+    assert work.found == 6
+
+
+class TestStore:
+    """What is there is not drawn again."""
+
+    def test_a_second_run_draws_nothing(self, tiny_llama: Tiny, tmp_path: Path) -> None:
+        first, work = run(tiny_llama, tmp_path)
+        assert (work.wanted, work.found) == (16, 0)
+        again, work = run(tiny_llama, tmp_path)
+        assert (work.wanted, work.found, work.tokens) == (16, 16, 0)
+        assert again.equals(first)
+
+    def test_nothing_is_loaded_for_what_is_there(
+        self, tiny_llama: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run(tiny_llama, tmp_path)
+        monkeypatch.setattr("rec.sampling.open_backend", None)
+        run(tiny_llama, tmp_path)
+
+    def test_more_responses_per_user(self, tiny_llama: Tiny, tmp_path: Path) -> None:
+        first, _ = run(tiny_llama, tmp_path)
+        more, work = run(tiny_llama, tmp_path, responses=10)
+        assert (work.wanted, work.found) == (34, 16)
+        kept = more.join(first, on=["key", "sample"], how="semi")
+        assert kept.equals(first)
+
+    def test_more_users(self, tiny_llama: Tiny, tmp_path: Path) -> None:
+        first, _ = run(tiny_llama, tmp_path, prompts().head(3))
+        more, work = run(tiny_llama, tmp_path)
+        assert (work.wanted, work.found) == (16, first.height)
+        assert more.join(first, on=["key", "sample"], how="semi").equals(first)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"temperature": 0.7},
+            {"top_k": 5},
+            {"repeat_penalty": 1.1},
+            {"slot_tokens": 5},
+            {"seed": 12},
+            {"response": "text"},
+            {"domain": "books"},
+            {"deterministic": True},
+        ],
+    )
+    def test_other_settings_find_nothing(
+        self, tiny_llama: Tiny, tmp_path: Path, change: dict[str, Any]
+    ) -> None:
+        run(tiny_llama, tmp_path)
+        assert run(tiny_llama, tmp_path, **change)[1].found == 0
+
+    def test_settings_that_change_no_response(self, tiny_llama: Tiny, tmp_path: Path) -> None:
+        run(tiny_llama, tmp_path)
+        fewer = machine(parallel_sequences=3)
+        _, work = run(tiny_llama, tmp_path, text_tokens=5, context=400, machine=fewer)
+        assert work.found == 16
+
+    def test_another_model_finds_nothing(
+        self, tiny_llama: Tiny, tiny_qwen2: Tiny, tmp_path: Path
+    ) -> None:
+        run(tiny_llama, tmp_path)
+        assert run(tiny_qwen2, tmp_path)[1].found == 0
+
+    def test_adapters_have_their_own(self, tiny_llama: Tiny, tmp_path: Path) -> None:
+        folder = tmp_path / "policy"
+        save_lora(tiny_llama, folder)
+        export_adapter(folder, tiny_llama.hf, folder / "adapter.gguf")
+        store = tmp_path / "store"
+        base, _ = run(tiny_llama, store, temperature=0.0)
+        aligned, work = run(tiny_llama, store, temperature=0.0, adapter=folder)
+        assert work.found == 0
+        assert not aligned["text"].equals(base["text"])
+        again, work = run(tiny_llama, store, temperature=0.0, adapter=folder)
+        assert work.found == 16
+        assert again.equals(aligned)
+        assert run(tiny_llama, store, temperature=0.0)[0].equals(base)
+
+    def test_a_damaged_entry_is_drawn_again(self, tiny_llama: Tiny, tmp_path: Path) -> None:
+        first, _ = run(tiny_llama, tmp_path, deterministic=True)
+        (segment,) = segments(tmp_path)
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 2] ^= 1
+        segment.chmod(0o644)
+        segment.write_bytes(content)
+        again, work = run(tiny_llama, tmp_path, deterministic=True)
+        assert work.found == 15
+        assert again.equals(first)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import polars as pl
+from rec.llm.backends import Policy
+from rec.sampling import sample
+from tests.sampled import OPTIONS, prompts, settings
+gguf, store = map(Path, sys.argv[1:])
+sample(prompts(), Policy(0, gguf, gguf), settings=settings(deterministic=True, responses=30),
+       store=store, **OPTIONS)
+"""
+
+
+def test_killed_at_any_time(tiny_llama: Tiny, tmp_path: Path) -> None:
+    """Twenty times; each run goes on from where the last was, the table is the one of a whole run.
+
+    A run is killed once it has written some more, so that the work is spread over the runs.
+    """
+    expected, work = run(tiny_llama, tmp_path / "whole", deterministic=True, responses=30)
+    store = tmp_path / "store"
+    command = [sys.executable, "-c", KILLED, str(tiny_llama.gguf), str(store)]
+    size = 0
+    for kill in range(20):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        wanted = size + 1 + 97 * kill
+        while process.poll() is None and stored_bytes(store) < wanted:
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        assert stored_bytes(store) >= size
+        size = stored_bytes(store)
+    table, again = run(tiny_llama, store, deterministic=True, responses=30)
+    assert 20 < again.found < work.wanted
+    assert table.equals(expected)
+
+
+def segments(store: Path) -> list[Path]:
+    return [path for path in store.glob("*/*.jsonl") if path.name != "runs.jsonl"]
+
+
+def stored_bytes(store: Path) -> int:
+    return sum(path.stat().st_size for path in segments(store))
+
+
+def test_work_in_words() -> None:
+    assert str(Work(16, 16, 0)) == "16 responses, 16 from the store"
+    assert str(Work(1200, 200, 1, 100_000, 200.0)) == (
+        "1200 responses, 200 from the store, 1000 drawn in 200.0 s (500 tokens/s); "
+        "1 damaged entries of the store were dropped"
+    )

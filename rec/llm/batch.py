@@ -17,11 +17,11 @@ class Batch:
         self.count = 0
         self.tokens = np.zeros(size, np.int32)
         self.positions = np.zeros(size, np.int32)
-        self.slots = np.zeros(size, np.int32)
+        self.sequences = np.zeros(size, np.int32)
         self.ones = np.ones(size, np.int32)
         self.wanted = np.zeros(size, np.int8)
         integer = ctypes.POINTER(ctypes.c_int32)
-        base = self.slots.ctypes.data
+        base = self.sequences.ctypes.data
         rows = [ctypes.cast(base + 4 * row, integer) for row in range(size)]
         self.rows = (integer * size)(*rows)
         self.struct = llama_cpp.llama_batch(
@@ -39,14 +39,15 @@ class Batch:
         self.count = 0
         self.struct.n_tokens = 0
 
-    def add(self, tokens: Sequence[int], position: int, slot: int) -> int:
-        """Append a sequence's tokens; return the row of the last one, whose logits are wanted."""
+    def add(
+        self, tokens: Sequence[int], position: int, sequence: int, *, wanted: bool = False
+    ) -> None:
+        """Append tokens of a sequence; the logits after the last one are kept where `wanted`."""
         start, stop = self.count, self.count + len(tokens)
         self.tokens[start:stop] = tokens
         self.positions[start:stop] = np.arange(position, position + len(tokens))
-        self.slots[start:stop] = slot
+        self.sequences[start:stop] = sequence
         self.wanted[start:stop] = 0
-        self.wanted[stop - 1] = 1
+        self.wanted[stop - 1] = wanted
         self.count = stop
         self.struct.n_tokens = stop
-        return stop - 1

@@ -116,7 +116,7 @@ class Model:
 
     def detokenize(self, ids: Sequence[int]) -> str:
         """The text of token ids; control tokens are left out."""
-        return b"".join(self.piece(token) for token in ids).decode("utf-8", errors="replace")
+        return b"".join([self.pieces[token] for token in ids]).decode("utf-8", errors="replace")
 
     def is_text(self, token: int) -> bool:
         """Whether a token is text: no control or user-defined one, and none that ends an answer."""

@@ -1,7 +1,8 @@
 """One model, two runtimes: the GGUF that is sampled from and the same weights for training.
 
-The given GGUF may be quantised. It is rewritten in BF16 (or kept), and the Hugging Face folder is
-read back from the rewritten file, so that sampling and training see the same values.
+The given GGUF may be quantised, which is small but slow where many responses are drawn at once. It
+is rewritten in 16 bits (or kept), and the Hugging Face folder is read back from the rewritten file,
+so that sampling and training see the same values. docs/performance.md has the speeds.
 """
 
 from __future__ import annotations
@@ -21,35 +22,45 @@ from numpy.typing import NDArray
 from rec.errors import RecError
 from rec.files import sha256, write_json
 from rec.llm.model import Model
+from rec.machine import fast_bf16
 
 #: Architectures whose LoRA can be given to llama.cpp (`rec.llm.adapter`).
 ARCHITECTURES = ("llama", "qwen2")
 
-_GGML_TYPE_BF16 = 30
+#: llama.cpp's types of a file and of a tensor.
+_TYPES = {
+    "bf16": (llama_cpp.LLAMA_FTYPE_MOSTLY_BF16, 30),
+    "f16": (llama_cpp.LLAMA_FTYPE_MOSTLY_F16, 1),
+}
 
 
 def import_weights(source: Path, folder: Path, weights: str, threads: int) -> None:
-    """Write `folder`/model.gguf and `folder`/hf from a GGUF; `weights` is "bf16" or "original".
+    """Write `folder`/model.gguf and `folder`/hf from a GGUF.
 
-    Raises RecError where the file is truncated, no GGUF, or of an architecture that cannot be
-    aligned.
+    `weights` is "bf16", "f16", "original" (the type of `source` is kept), or "auto": bf16 where the
+    processor computes in it, else f16. What was chosen is in `folder`/import.json. Raises RecError
+    where the file is truncated, no GGUF, or of an architecture that cannot be aligned.
     """
     architecture = check_gguf(source)
     folder.mkdir(parents=True, exist_ok=True)
     working = folder / "model.gguf"
-    if weights == "bf16":
-        rewrite_bf16(source, working, threads)
-    else:
+    chosen = weights
+    if weights == "auto":
+        chosen = "bf16" if fast_bf16() else "f16"
+    if chosen == "original":
         shutil.copyfile(source, working)
+    else:
+        rewrite(source, working, chosen, threads)
     with Model(working, vocabulary_only=True):
         pass
-    rounding = export_hugging_face(working, folder / "hf")
+    rounding = export_hugging_face(working, folder / "hf", "f16" if chosen == "f16" else "bf16")
     write_json(
         folder / "import.json",
         {
             "source_sha256": sha256(source),
             "architecture": architecture,
-            "weights": weights,
+            "weights": chosen,
+            "chosen_by": "processor" if weights == "auto" else "params",
             "largest_rounding": rounding,
         },
     )
@@ -75,12 +86,12 @@ def check_gguf(path: Path) -> str:
     return architecture
 
 
-def rewrite_bf16(source: Path, target: Path, threads: int) -> None:
-    """Rewrite a GGUF of any tensor types with BF16 matrices (one-dimensional tensors stay F32)."""
+def rewrite(source: Path, target: Path, weights: str, threads: int) -> None:
+    """Rewrite a GGUF of any tensor types with matrices in "bf16" or "f16" (vectors stay F32)."""
     options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16
-    options.output_tensor_type = _GGML_TYPE_BF16
-    options.token_embedding_type = _GGML_TYPE_BF16
+    options.ftype, tensor_type = _TYPES[weights]
+    options.output_tensor_type = tensor_type
+    options.token_embedding_type = tensor_type
     options.allow_requantize = True
     options.nthread = threads
     with Model(source, vocabulary_only=True):
@@ -89,17 +100,19 @@ def rewrite_bf16(source: Path, target: Path, threads: int) -> None:
         str(source).encode(), str(target).encode(), ctypes.byref(options)
     )
     if status != 0:
-        raise RecError(f"{source}: llama.cpp cannot rewrite this file in BF16 (status {status})")
+        raise RecError(f"{source}: llama.cpp cannot rewrite this file in {weights} ({status})")
 
 
-def export_hugging_face(working: Path, folder: Path) -> float:
-    """Write a GGUF as a Hugging Face folder in bf16; return the largest change of a value by that.
+def export_hugging_face(working: Path, folder: Path, weights: str) -> float:
+    """Write a GGUF as a Hugging Face folder in "bf16" or "f16".
 
-    The change is 0 for a BF16 working file whose one-dimensional tensors were bf16 to begin with.
+    Returns the largest change of a value by that: 0 for a working file of that type whose vectors
+    were of it to begin with.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    kind = torch.float16 if weights == "f16" else torch.bfloat16
     location: dict[str, Any] = {"gguf_file": working.name, "local_files_only": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -123,10 +136,9 @@ def export_hugging_face(working: Path, folder: Path) -> float:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     rounding = max(
-        float((value - value.to(torch.bfloat16).float()).abs().max())
-        for value in model.state_dict().values()
+        float((value - value.to(kind).float()).abs().max()) for value in model.state_dict().values()
     )
-    model.to(torch.bfloat16).save_pretrained(folder)
+    model.to(kind).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return rounding
 

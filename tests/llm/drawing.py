@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rec.llm.engine import Engine, Request, Response
+from rec.llm.engine import Engine
 from rec.llm.form import Form, card, free_text
 from rec.llm.model import Model
+from rec.llm.request import Request, Response
 from rec.llm.sampler import SamplerSettings
 from rec.prompts import DOMAINS
 from tests.llm.tiny import hf_logits
@@ -33,6 +34,8 @@ class Options:
     parallel: int = 8
     deterministic: bool = False
     adapter: Path | None = None
+    threads: int = 1
+    unified: bool = False
 
 
 def make_form(model: Model, options: Options) -> Form:
@@ -52,9 +55,10 @@ def open_engine(path: Path, options: Options) -> Iterator[Engine]:
             sampler,
             context=options.context,
             parallel=options.parallel,
-            threads=1,
+            threads=options.threads,
             adapter=options.adapter,
             deterministic=options.deterministic,
+            unified=options.unified,
         ) as engine,
     ):
         yield engine
@@ -82,7 +86,7 @@ def prompts(count: int, *, shared: int = 0, seed: int = 1) -> list[tuple[int, ..
 def requests(count: int, seeds: int, *, shared: int = 0) -> list[Request]:
     """A request per prompt, each with its own seeds."""
     return [
-        Request(f"user:{index}", prompt, tuple(range(1 + 100 * index, 1 + 100 * index + seeds)))
+        Request(f"user:{index}", prompt, {n: 1 + 100 * index + n for n in range(seeds)})
         for index, prompt in enumerate(prompts(count, shared=shared))
     ]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ import pytest
 
 from rec.errors import RecError
 from rec.llm.adapter import export_adapter
-from rec.llm.engine import Request, common_prefix
-from rec.llm.form import by_policy, free_text
+from rec.llm.engine import Engine, common_prefix
+from rec.llm.form import Form, TokenSlot, by_policy, free_text
 from rec.llm.model import Model
+from rec.llm.request import Request
+from rec.llm.sampler import SamplerSettings
+from rec.seeds import derive_seed
 from tests.llm.drawing import (
     Drawn,
     Options,
@@ -30,7 +35,7 @@ from tests.llm.drawing import (
     slots,
 )
 from tests.llm.test_adapter import save_lora
-from tests.llm.tiny import Tiny, load_hf, make_model, write_gguf
+from tests.llm.tiny import Tiny, hf_logits, load_hf, make_model, write_gguf
 
 ROOT = Path(__file__).parents[2]
 GREEDY = Options(card=False, limit=10, temperature=0.0)
@@ -72,12 +77,182 @@ def test_more_seeds_than_sequences(tiny_llama: Tiny) -> None:
     check_greedy(tiny_llama, requests(8, 7), replace(GREEDY, parallel=3))
 
 
-def test_chunks_of_a_request_in_flight_together(tiny_llama: Tiny) -> None:
-    """Requests of 5 in chunks of 4 and 1: the small ones run beside the large ones."""
+def unrestricted(model: Model, limit: int) -> Form:
+    """Free text in which any token may stand anywhere, as `Llama` writes."""
+    return Form((TokenSlot((), limit),), model.eos, (), ())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_greedy_text_is_that_of_llama_one_by_one(tiny: Tiny, threads: int) -> None:
+    wanted = requests(9, 3, shared=25)
+    single = llama_cpp.Llama(str(tiny.gguf), n_ctx=256, n_threads=1, verbose=False)
+    sampler = SamplerSettings(0.0, 0, 1.0, 0.0, 1.0)
+    with (
+        Model(tiny.gguf) as model,
+        Engine(
+            model, unrestricted(model, 12), sampler, context=256, parallel=5, threads=threads
+        ) as engine,
+    ):
+        drawn = {(r.key, r.sample): list(r.token_ids) for r in engine.generate(wanted)}
+        for request in wanted:
+            single.reset()
+            stream = single.generate(list(request.prompt), temp=0.0, repeat_penalty=1.0)
+            expected = list(takewhile(lambda token: token != model.eos, islice(stream, 12)))
+            for sample in request.seeds:
+                assert drawn[request.key, sample] == expected
+    single.close()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SamplerSettings(1.0, 0, 1.0, 0.0, 1.0),
+        SamplerSettings(0.6, 0, 1.0, 0.05, 1.0),
+        SamplerSettings(1.3, 40, 0.9, 0.0, 1.0),
+    ],
+)
+def test_tokens_follow_the_distribution_of_the_model(
+    tiny_llama: Tiny, settings: SamplerSettings
+) -> None:
+    """Chi-square of 6,000 first tokens against the softmax of transformers' logits."""
+    (prompt,) = prompts(1)
+    wanted = [Request("user:0", prompt, {n: derive_seed("chi", n) for n in range(6000)})]
+    with (
+        Model(tiny_llama.gguf) as model,
+        Engine(
+            model, unrestricted(model, 1), settings, context=256, parallel=64, threads=2
+        ) as engine,
+    ):
+        first = [(*r.token_ids, model.eos)[0] for r in engine.generate(wanted)]
+    probabilities = truncated(hf_logits(load_hf(tiny_llama.hf), list(prompt))[-1], settings)
+    counts = np.bincount(first, minlength=len(probabilities))
+    assert not counts[probabilities == 0].any()
+    expected = probabilities * len(first)
+    common = expected >= 5
+    pairs = [*zip(counts[common], expected[common], strict=True)]
+    pairs.append((counts[~common].sum(), expected[~common].sum()))
+    statistic = sum((seen - awaited) ** 2 / awaited for seen, awaited in pairs if awaited > 0)
+    freedom = len(pairs) - 1
+    assert freedom > 5
+    assert statistic < freedom + 3.5 * (2 * freedom) ** 0.5
+
+
+def truncated(logits: np.ndarray[Any, Any], settings: SamplerSettings) -> np.ndarray[Any, Any]:
+    """Top-k, top-p and min-p at temperature 1, then the temperature: llama.cpp's order."""
+    order = np.argsort(-logits)
+    scores = np.full(len(logits), -np.inf)
+    kept = order[: settings.top_k or None]
+    share = np.exp(logits[kept] - logits[kept].max())
+    share /= share.sum()
+    kept = kept[: int(np.searchsorted(np.cumsum(share), settings.top_p) + 1)]
+    kept = kept[np.exp(logits[kept] - logits[kept].max()) >= settings.min_p]
+    scores[kept] = logits[kept] / settings.temperature
+    weights = np.exp(scores - scores.max())
+    return np.asarray(weights / weights.sum())
+
+
+def test_a_cache_that_is_full_makes_the_engine_draw_fewer_together(
+    tiny_llama: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared cache of too few cells: llama.cpp finds no room, and all is drawn all the same."""
+    wanted = [Request(f"user:{i}", (i + 1,) * 60, {n: n + 1 for n in range(4)}) for i in range(5)]
+    options = replace(GREEDY, limit=24, parallel=16)
+    expected = texts(draw(tiny_llama.gguf, wanted, options))
+    make = llama_cpp.llama_init_from_model
+
+    def cramped(model: Any, options: Any) -> Any:
+        options.n_ctx = 256
+        return make(model, options)
+
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", cramped)
+    with open_engine(tiny_llama.gguf, replace(options, unified=True)) as engine:
+        drawn = {(r.key, r.sample): r.token_ids for r in engine.generate(wanted)}
+        assert engine.places < 16
+    assert drawn == expected
+
+
+def test_a_cache_without_room_for_one_response(
+    tiny_llama: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = llama_cpp.llama_init_from_model
+
+    def cramped(model: Any, options: Any) -> Any:
+        options.n_ctx = 256
+        return make(model, options)
+
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", cramped)
+    options = replace(GREEDY, context=512, unified=True)
+    with pytest.raises(RecError, match="no room for a single response"):
+        draw(tiny_llama.gguf, [Request("user:0", (1,) * 300, {0: 1})], options)
+
+
+def test_too_little_memory_makes_the_engine_draw_fewer_together(
+    tiny_llama: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = llama_cpp.llama_init_from_model
+
+    def poor(model: Any, options: Any) -> Any:
+        return make(model, options) if options.n_seq_max <= 6 else None
+
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", poor)
+    with open_engine(tiny_llama.gguf, Options(parallel=16)) as engine:
+        assert engine.places == 4
+        assert len(list(engine.generate(requests(3, 4)))) == 12
+
+
+def test_base_and_adapter_from_one_model(tiny_llama: Tiny, tmp_path: Path) -> None:
+    """Two engines over the same weights in one process: each has its own policy."""
+    save_lora(tiny_llama, tmp_path)
+    export_adapter(tmp_path, tiny_llama.hf, tmp_path / "a.gguf")
+    wanted = requests(4, 2, shared=8)
+    apart = [
+        texts(draw(tiny_llama.gguf, wanted, replace(GREEDY, adapter=adapter)))
+        for adapter in (None, tmp_path / "a.gguf")
+    ]
+    sampler = SamplerSettings(0.0, 0, 1.0, 0.0, 1.0)
+    with Model(tiny_llama.gguf) as model:
+        form = free_text(model, GREEDY.limit)
+        with (
+            Engine(model, form, sampler, context=256, parallel=8, threads=1) as base,
+            Engine(
+                model,
+                form,
+                sampler,
+                context=256,
+                parallel=8,
+                threads=1,
+                adapter=tmp_path / "a.gguf",
+            ) as aligned,
+        ):
+            running = [base.generate(wanted), aligned.generate(wanted)]
+            both = [{(r.key, r.sample): r.token_ids for r in engine_run} for engine_run in running]
+    assert both == apart
+    assert apart[0] != apart[1]
+
+
+def test_seconds_of_a_response(tiny_llama: Tiny) -> None:
+    started = time.perf_counter()
+    drawn = draw(tiny_llama.gguf, requests(3, 3), GREEDY)
+    passed = time.perf_counter() - started
+    assert all(0 < response.seconds <= passed for response in drawn.values())
+
+
+def test_more_responses_of_a_prompt_than_places(tiny_llama: Tiny) -> None:
     check_greedy(tiny_llama, requests(4, 5, shared=30), replace(GREEDY, parallel=4))
     drawn = draw(tiny_llama.gguf, requests(4, 9), Options(parallel=4))
     seeds = {name: response.seed for name, response in drawn.items()}
     assert seeds == {(f"user:{i}", n): 1 + 100 * i + n for i in range(4) for n in range(9)}
+
+
+def test_some_samples_of_a_prompt(tiny_llama: Tiny) -> None:
+    """What the store lacks: any of a prompt's samples, under their own numbers."""
+    (whole,) = requests(1, 6)
+    part = replace(whole, seeds={index: whole.seeds[index] for index in (1, 4)})
+    options = Options(deterministic=True)
+    every = texts(draw(tiny_llama.gguf, [whole], options))
+    assert texts(draw(tiny_llama.gguf, [part], options)) == {
+        name: ids for name, ids in every.items() if name[1] in (1, 4)
+    }
 
 
 def test_penalty_counts_every_token(tiny_llama: Tiny) -> None:
@@ -87,7 +262,7 @@ def test_penalty_counts_every_token(tiny_llama: Tiny) -> None:
 
 def test_requests_may_share_a_key(tiny_llama: Tiny) -> None:
     first, second = requests(2, 3)
-    twin = Request(first.key, second.prompt, second.seeds, first_sample=3)
+    twin = Request(first.key, second.prompt, {3 + n: seed for n, seed in second.seeds.items()})
     drawn = draw(tiny_llama.gguf, [first, twin], replace(GREEDY, limit=24))
     apart = draw(tiny_llama.gguf, [first, second], replace(GREEDY, limit=24))
     for sample in range(3):
@@ -143,7 +318,7 @@ def test_first_two_tokens_are_independent(tmp_path: Path) -> None:
     model.lm_head.weight.data[:] = 0.0
     write_gguf(tmp_path / "flat.gguf", model)
     options = Options(card=False, limit=2, temperature=1.0, parallel=32)
-    wanted = [Request("user:0", prompts(1)[0], tuple(range(1, 400)))]
+    wanted = [Request("user:0", prompts(1)[0], dict(enumerate(range(1, 400))))]
     drawn = draw(tmp_path / "flat.gguf", wanted, options)
     pairs = [ids for ids in texts(drawn).values() if len(ids) == 2]
     first, second = np.array(pairs).T
@@ -201,7 +376,7 @@ def test_no_requests(tiny_llama: Tiny) -> None:
 
 
 def test_prompt_too_long(tiny_llama: Tiny) -> None:
-    short, long = Request("user:1", (1,) * 20, (1,)), Request("user:2", (1,) * 95, (1,))
+    short, long = Request("user:1", (1,) * 20, {0: 1}), Request("user:2", (1,) * 95, {0: 1})
     options = Options(card=False, limit=10, context=104)
     with pytest.raises(RecError, match=r"prompt user:2: 95 tokens .* llm.context \(104\)"):
         draw(tiny_llama.gguf, [short, long], options)
@@ -209,7 +384,7 @@ def test_prompt_too_long(tiny_llama: Tiny) -> None:
 
 
 def test_prompts_that_fill_the_context(tiny_llama: Tiny) -> None:
-    wanted = [Request(f"user:{i}", (i + 1,) * 245, (1, 2, 3)) for i in range(6)]
+    wanted = [Request(f"user:{i}", (i + 1,) * 245, {0: 1, 1: 2, 2: 3}) for i in range(6)]
     options = Options(card=False, limit=10, context=256, parallel=3, temperature=0.0)
     drawn = draw(tiny_llama.gguf, wanted, options)
     assert len(drawn) == 18

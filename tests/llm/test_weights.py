@@ -80,6 +80,7 @@ def test_training_folder_has_the_same_values(imported: tuple[Tiny, Path]) -> Non
         "source_sha256": sha256(tiny.gguf),
         "architecture": read_json(tiny.hf / "config.json")["model_type"],
         "weights": "bf16",
+        "chosen_by": "params",
         "largest_rounding": 0.0,
     }
 
@@ -104,6 +105,23 @@ def test_original_weights_are_kept(tiny_llama: Tiny, tmp_path: Path) -> None:
     import_weights(tiny_llama.gguf, tmp_path, "original", 1)
     assert (tmp_path / "model.gguf").read_bytes() == tiny_llama.gguf.read_bytes()
     assert read_json(tmp_path / "import.json")["weights"] == "original"
+
+
+@pytest.mark.parametrize(("fast", "chosen"), [(True, "bf16"), (False, "f16")])
+def test_the_processor_chooses(
+    tiny_llama: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, chosen: str
+) -> None:
+    monkeypatch.setattr("rec.llm.weights.fast_bf16", lambda: fast)
+    import_weights(tiny_llama.gguf, tmp_path, "auto", 1)
+    about = read_json(tmp_path / "import.json")
+    assert (about["weights"], about["chosen_by"]) == (chosen, "processor")
+    tensors = gguf.GGUFReader(tmp_path / "model.gguf").tensors
+    assert {t.tensor_type.name for t in tensors} == {chosen.upper(), "F32"}
+    kinds = {value.dtype for value in load_file(tmp_path / "hf" / "model.safetensors").values()}
+    assert kinds == {torch.bfloat16 if fast else torch.float16}
+    sampled = llama_logits(tmp_path / "model.gguf", IDS)
+    trained = hf_logits(load_hf(tmp_path / "hf"), IDS)
+    assert np.corrcoef(sampled.ravel(), trained.ravel())[0, 1] > 0.999
 
 
 def test_rounding_is_reported(tmp_path: Path) -> None:
@@ -195,7 +213,7 @@ def test_stage_writes_the_base_policy(tiny_llama: Tiny, project: Path) -> None:
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 0, result.output
     assert layout.GGUF.is_file() and (layout.HF / "config.json").is_file()
-    assert layout.adapter_gguf(0) is None
+    assert layout.aligned(0) is None
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,16 @@ def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
     metrics = json.loads(layout.METRICS.read_text())
     assert list(metrics) == [
         *("popularity", "none", "items", "history", "base", "round_1", "round_2"),
-        *("identifiability", "test_users", "test_lists", "seeds", "bootstrap"),
+        *("identifiability", "sampling", "test_users", "test_lists", "seeds", "bootstrap"),
     ]
     assert (metrics["test_users"], metrics["test_lists"], metrics["seeds"]) == (12, 36, 2)
     assert metrics["identifiability"]["round_2"] == {"mrr": 0.5, "median_rank": 13.333333}
+    assert metrics["sampling"]["round_1"] == {
+        "cut_off": 0.03,
+        "looping": 0.01,
+        "empty": 0.0,
+        "mean_tokens": 81.25,
+    }
     assert metrics["bootstrap"] == 200
     assert sorted(path.name for path in layout.PLOTS.iterdir()) == [
         "alignment.csv",

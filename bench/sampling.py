@@ -1,0 +1,366 @@
+"""Sampling against its rivals: `python -m bench.sampling`, JSON on stdout.
+
+The same MovieLens prompts (`dvc repro prompts` makes them), N = 10 responses of up to 128 tokens of
+free text, by the engine, by a loop over `Llama.create_chat_completion` with the file as published,
+and by `generate` of transformers in bf16 with `num_return_sequences`. Each runs in a process of its
+own, one after the other. `--quick` takes two prompts. `--part scaling` measures the engine at 1 to
+64 sequences instead, `--part form` with the form of a card and without.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import click
+
+from bench.models import ROOT, imported, prompts
+
+N, TOKENS = 10, 128
+PARTS: dict[str, Callable[[str, int], dict[str, float]]] = {}
+
+
+def part(function: Callable[[str, int], dict[str, float]]) -> Callable[[str, int], Any]:
+    """Register a part of the bench, which runs in a process of its own."""
+    PARTS[function.__name__] = function
+    return function
+
+
+def settings() -> Any:
+    """The sampler of params.yaml with N and the length of this bench."""
+    from rec.params import load_params
+
+    params = load_params(ROOT / "params.yaml")
+    return replace(params.sampling, responses=N, responses_eval=N, text_tokens=TOKENS)
+
+
+def run_engine(
+    llm: str, count: int, *, parallel: int | None = None, response: str = "text"
+) -> dict[str, float]:
+    """Tokens per second of the engine as the stage sample uses it, and the process's memory."""
+    from rec.config import Machine
+    from rec.llm.backends import Policy
+    from rec.sampling import sample
+
+    model = imported(llm)
+    with tempfile.TemporaryDirectory() as store:
+        table, work = sample(
+            prompts(count),
+            Policy(0, model.gguf, model.hf),
+            domain="films",
+            response=response,
+            settings=settings(),
+            context=1024,
+            seed=1,
+            machine=Machine(parallel_sequences=parallel),
+            store=Path(store),
+        )
+    return {
+        "tokens_per_s": work.tokens / work.seconds,
+        "tokens": work.tokens,
+        "cut_off": int((table["finish_reason"] == "length").sum()),
+    }
+
+
+@part
+def engine(llm: str, count: int) -> dict[str, float]:
+    """The engine, and its memory against weights and cache."""
+    from rec.llm.context import cell_bytes, sequences_that_fit
+    from rec.llm.form import free_text
+    from rec.llm.model import Model
+    from rec.machine import available_memory, cores
+
+    figures = run_engine(llm, count)
+    peak = peak_megabytes()
+    path = imported(llm).gguf
+    with Model(path) as model:
+        form = free_text(model, TOKENS)
+        longest = max(len(model.chat(row)) for row in prompts(count)["messages"]) + form.longest
+        cells = -(-longest // 256) * 256
+        memory = available_memory() // 2 - path.stat().st_size
+        places = sequences_that_fit(model, longest, memory, cores())
+        planned = (path.stat().st_size + (places + 2) * cells * cell_bytes(model)) / 2**20
+    return {**figures, "peak_rss_mb": peak, "planned_mb": planned, "parallel": places}
+
+
+def peak_megabytes() -> float:
+    """Most memory that this process held; on Linux without what its parent held before it."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@part
+def chat_completion(llm: str, count: int) -> dict[str, float]:
+    """One response after the other from the file as published, as most projects do."""
+    from llama_cpp import Llama
+
+    chosen = settings()
+    model = Llama(str(imported(llm).source), n_ctx=1024, n_threads=2, verbose=False)
+    tokens, started = 0, time.perf_counter()
+    for row in prompts(count).iter_rows(named=True):
+        for index in range(N):
+            answer = model.create_chat_completion(
+                row["messages"],
+                max_tokens=TOKENS,
+                temperature=chosen.temperature,
+                top_k=chosen.top_k,
+                top_p=chosen.top_p,
+                min_p=chosen.min_p,
+                repeat_penalty=chosen.repeat_penalty,
+                seed=index + 1,
+            )
+            tokens += answer["usage"]["completion_tokens"]
+    return {"tokens_per_s": tokens / (time.perf_counter() - started), "tokens": tokens}
+
+
+@part
+def transformers(llm: str, count: int) -> dict[str, float]:
+    """`generate` in bf16, a prompt and its N responses at a time."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rec.llm.model import Model
+    from rec.machine import cores, device
+
+    chosen = settings()
+    torch.set_num_threads(cores())
+    torch.manual_seed(1)
+    where = imported(llm)
+    model = AutoModelForCausalLM.from_pretrained(where.hf, dtype=torch.bfloat16).to(device())
+    with Model(where.gguf, vocabulary_only=True) as vocabulary:
+        end = vocabulary.eos
+        ids = [torch.tensor([vocabulary.chat(row)]) for row in prompts(count)["messages"]]
+    tokens, started = 0, time.perf_counter()
+    for prompt in ids:
+        prompt = prompt.to(device())
+        drawn = model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            do_sample=True,
+            temperature=chosen.temperature,
+            top_k=chosen.top_k,
+            top_p=chosen.top_p,
+            min_p=chosen.min_p,
+            repetition_penalty=chosen.repeat_penalty,
+            num_return_sequences=N,
+            max_new_tokens=TOKENS,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+        written = drawn[:, prompt.shape[1] :]
+        tokens += int((written != end).sum())
+    return {"tokens_per_s": tokens / (time.perf_counter() - started), "tokens": tokens}
+
+
+@part
+def limits(llm: str, count: int) -> dict[str, float]:
+    """llama.cpp's prompt processing and decoding as fractions of the processor's bf16 peak."""
+    from rec.llm.context import Context, sequences_that_fit
+    from rec.llm.model import Model
+    from rec.machine import available_memory, cores
+
+    path = imported(llm).gguf
+    with Model(path) as model:
+        ids = [model.chat(row) for row in prompts(min(count, 8))["messages"]]
+        cells = max(map(len, ids)) + TOKENS
+        memory = available_memory() // 2 - path.stat().st_size
+        places = sequences_that_fit(model, cells, memory, cores())
+        context = Context(model, sequences=places, cells=cells, threads=cores())
+        context.extend(0, ids[0], 0)
+        started = time.perf_counter()
+        for prompt in ids:
+            context.drop(0)
+            context.extend(0, prompt, 0)
+        prefill = sum(map(len, ids)) / (time.perf_counter() - started)
+        decode = places / step_seconds(context, places, len(ids[-1]))
+        context.close()
+    body, head = matrix_parameters(path)
+    peak = peak_flops()
+    return {
+        "prefill_tokens_per_s": prefill,
+        "decode_tokens_per_s": decode,
+        "prefill": 2 * body * prefill / peak,
+        "decode": 2 * (body + head) * decode / peak,
+        "peak_gflops": peak / 1e9,
+    }
+
+
+def step_seconds(context: Any, places: int, position: int) -> float:
+    """Median seconds of decoding a token of each of `places` sequences after `position`."""
+    for place in range(1, places):
+        context.copy(0, place)
+    times = []
+    for step in range(24):
+        context.batch.clear()
+        for place in range(places):
+            context.batch.add([100 + place], position + step, place, wanted=True)
+        started = time.perf_counter()
+        context.decode()
+        context.synchronize()
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def matrix_parameters(path: Path) -> tuple[int, int]:
+    """Weights that a token is multiplied with: in the layers, and in the output matrix."""
+    import gguf
+
+    sizes = {t.name: int(t.n_elements) for t in gguf.GGUFReader(path).tensors if len(t.shape) == 2}
+    embedding = sizes.pop("token_embd.weight")
+    head = sizes.pop("output.weight", embedding)
+    return sum(sizes.values()), head
+
+
+def peak_flops() -> float:
+    """Floating point operations per second of a large bf16 matrix product in torch."""
+    import torch
+
+    from rec.machine import cores, device
+
+    torch.set_num_threads(cores())
+    left, right = (torch.randn(2048, 2048, device=device()).bfloat16() for _ in range(2))
+    best = 0.0
+    for _ in range(30):
+        started = time.perf_counter()
+        float((left @ right)[0, 0])
+        best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
+    return best
+
+
+@part
+def store(llm: str, count: int) -> dict[str, float]:
+    """A run of the stage's own function that finds everything: responses per second."""
+    from rec import sampling
+    from rec.config import Machine
+    from rec.llm.backends import Policy
+
+    model = imported(llm)
+    table = prompts(10**9)
+    instant = patch.object(sampling, "open_backend", lambda *_, **__: Instant())
+    with tempfile.TemporaryDirectory() as folder, instant:
+        for _ in range(2):
+            started = time.perf_counter()
+            _, work = sampling.sample(
+                table,
+                Policy(0, model.gguf, model.hf),
+                domain="films",
+                response="text",
+                settings=replace(settings(), responses=100, responses_eval=100),
+                context=1024,
+                seed=1,
+                machine=Machine(),
+                store=Path(folder),
+            )
+            seconds = time.perf_counter() - started
+    assert work.found == work.wanted
+    return {"hits_per_s": work.found / seconds, "responses": work.found}
+
+
+class Instant:
+    """A backend that writes 100 tokens at once, to fill a store."""
+
+    def __enter__(self) -> Instant:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def generate(self, requests: Iterable[Any]) -> Iterator[Any]:
+        """A response to each seed."""
+        from rec.llm.request import Response
+
+        for request in requests:
+            for sample, seed in request.seeds.items():
+                ids = tuple(500 + (seed + 7 * place) % 30_000 for place in range(100))
+                yield Response(request.key, sample, seed, len(request.prompt), ids, 0, 1.0)
+
+
+@part
+def scaling(llm: str, count: int) -> dict[str, float]:
+    """Tokens per second of the engine by the number of sequences decoded together."""
+    return {
+        str(parallel): run_engine(llm, 1 if parallel < 4 else count, parallel=parallel)[
+            "tokens_per_s"
+        ]
+        for parallel in (1, 2, 4, 8, 16, 32, 48, 64)
+    }
+
+
+@part
+def form(llm: str, count: int) -> dict[str, float]:
+    """Tokens per second with the form of a card and without, responses of the same length."""
+    text = run_engine(llm, count)["tokens_per_s"]
+    card = run_engine(llm, count, response="card")["tokens_per_s"]
+    return {"text_tokens_per_s": text, "card_tokens_per_s": card, "ratio_card": card / text}
+
+
+def measured(name: str, llm: str, count: int) -> dict[str, float]:
+    """The figures of a part, from a process of its own."""
+    command = [sys.executable, "-m", "bench.sampling", "--part", name]
+    done = subprocess.run(
+        [*command, "--llm", llm, "--prompts", str(count)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
+
+
+@click.command()
+@click.option("--llm", default="smollm2-135m", show_default=True, help="A name in conf/llm.")
+@click.option("--quick", is_flag=True, help="Two prompts.")
+@click.option("--prompts", "count", default=16, show_default=True, help="Prompts of each part.")
+@click.option("--part", type=click.Choice(list(PARTS)), help="This part alone, in this process.")
+def main(llm: str, quick: bool, count: int, part: str | None) -> None:
+    """Print the figures of sampling as JSON."""
+    if part:
+        print(json.dumps(PARTS[part](llm, count)))
+        return
+    imported(llm)
+    count = 2 if quick else count
+    names = ("engine", "chat_completion", "transformers", "limits", "store")
+    found = {name: measured(name, llm, count) for name in names}
+    rates = {name: figures.get("tokens_per_s", 0.0) for name, figures in found.items()}
+    figures = {
+        "llm": llm,
+        "prompts": count,
+        "engine_tokens_per_s": rates["engine"],
+        "chat_completion_tokens_per_s": rates["chat_completion"],
+        "ratio_chat_completion": rates["engine"] / rates["chat_completion"],
+        "transformers_tokens_per_s": rates["transformers"],
+        "ratio_transformers": rates["engine"] / rates["transformers"],
+        "prefill_tokens_per_s": found["limits"]["prefill_tokens_per_s"],
+        "decode_tokens_per_s": found["limits"]["decode_tokens_per_s"],
+        "limit_gflops": found["limits"]["peak_gflops"],
+        "limit_fraction_prefill": found["limits"]["prefill"],
+        "limit_fraction_decode": found["limits"]["decode"],
+        "parallel": found["engine"]["parallel"],
+        "peak_rss_mb": found["engine"]["peak_rss_mb"],
+        "ratio_planned_memory": found["engine"]["peak_rss_mb"] / found["engine"]["planned_mb"],
+        "store_hits_per_s": found["store"]["hits_per_s"],
+    }
+    print(json.dumps({k: _rounded(v) for k, v in figures.items()}, indent=2))
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 3) if value < 10 else round(value, 1)
+
+
+if __name__ == "__main__":
+    main()

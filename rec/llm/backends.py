@@ -1,0 +1,134 @@
+"""The choice of a backend: llama.cpp here, a server, or transformers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rec.config import Machine, Sampling
+from rec.errors import RecError
+from rec.llm.form import Form
+from rec.llm.model import Model
+from rec.llm.request import Backend
+from rec.llm.sampler import SamplerSettings
+from rec.machine import available_memory, cores
+
+#: Requests in flight at a server, and rows of a batch on a GPU, where params give no number.
+_AT_SERVER, _ON_GPU = 32, 256
+
+
+@dataclass(frozen=True)
+class Policy:
+    """An LLM to sample from: the imported model and, but for the base, a LoRA."""
+
+    number: int  # 0 is the base
+    gguf: Path
+    hf: Path  # the same weights as a Hugging Face folder
+    adapter: Path | None = None  # folder with the LoRA as safetensors and as adapter.gguf
+
+    @property
+    def adapter_gguf(self) -> Path | None:
+        """The LoRA that llama.cpp adds."""
+        return self.adapter / "adapter.gguf" if self.adapter else None
+
+
+def open_backend(
+    policy: Policy,
+    model: Model,
+    form: Form,
+    settings: Sampling,
+    machine: Machine,
+    *,
+    context: int,
+) -> Backend:
+    """The backend that `settings.backend` names, to be entered; `model` is a vocabulary.
+
+    Raises RecError where it cannot serve this policy.
+    """
+    if settings.backend == "openai":
+        return _server(policy, model, form, settings, machine)
+    if settings.backend == "transformers":
+        return _transformers(policy, form, settings, machine, context)
+    return _llama_cpp(policy, form, settings, machine, context)
+
+
+def server_model(policy: Policy, settings: Sampling) -> str:
+    """The name of a policy at the server. Raises RecError where it is the base's."""
+    name = settings.server_model.replace("{policy}", str(policy.number))
+    if policy.adapter and "{policy}" not in settings.server_model:
+        raise RecError(
+            f"sampling.server_model {settings.server_model!r} names one model for all policies: "
+            f"put {{policy}} into it and let the server know policy {policy.number} "
+            f"({policy.adapter}) by that name"
+        )
+    return name
+
+
+def sampler_settings(settings: Sampling) -> SamplerSettings:
+    """The sampler's part of the parameters."""
+    return SamplerSettings(
+        settings.temperature,
+        settings.top_k,
+        settings.top_p,
+        settings.min_p,
+        settings.repeat_penalty,
+    )
+
+
+def _llama_cpp(
+    policy: Policy, form: Form, settings: Sampling, machine: Machine, context: int
+) -> Backend:
+    from rec.llm.context import sequences_that_fit
+    from rec.llm.engine import Engine
+
+    threads = machine.threads or cores()
+    model = Model(policy.gguf)
+    memory = available_memory() // 2 - policy.gguf.stat().st_size
+    fit = sequences_that_fit(model, context, memory, threads)
+    return Engine(
+        model,
+        form,
+        sampler_settings(settings),
+        context=context,
+        parallel=machine.parallel_sequences or fit,
+        threads=threads,
+        adapter=policy.adapter_gguf,
+        deterministic=settings.deterministic,
+    )
+
+
+def _server(
+    policy: Policy, model: Model, form: Form, settings: Sampling, machine: Machine
+) -> Backend:
+    from rec.llm.server.completions import CompletionServer
+
+    return CompletionServer(
+        model,
+        form,
+        sampler_settings(settings),
+        address=machine.server,
+        name=server_model(policy, settings),
+        prompts=machine.server_prompts,
+        parallel=machine.parallel_sequences or _AT_SERVER,
+        timeout=machine.server_timeout,
+        retries=machine.server_retries,
+    )
+
+
+def _transformers(
+    policy: Policy, form: Form, settings: Sampling, machine: Machine, context: int
+) -> Backend:
+    from rec.llm.hf.generation import Generator
+    from rec.machine import device
+
+    threads = machine.threads or cores()
+    return Generator(
+        policy.hf,
+        form,
+        sampler_settings(settings),
+        context=context,
+        parallel=machine.parallel_sequences or (_ON_GPU if device() == "cuda" else 16 * threads),
+        threads=threads,
+        adapter=policy.adapter,
+        deterministic=settings.deterministic,
+    )

@@ -1,0 +1,1 @@
+"""The backend `openai`: responses drawn by an OpenAI-compatible completions server."""

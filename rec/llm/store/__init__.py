@@ -1,0 +1,1 @@
+"""The response store: what was sampled once is never sampled again."""
