@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +34,7 @@ class Policy:
         return self.adapter / "adapter.gguf" if self.adapter else None
 
 
+@contextmanager
 def open_backend(
     policy: Policy,
     model: Model,
@@ -40,16 +43,19 @@ def open_backend(
     machine: Machine,
     *,
     context: int,
-) -> Backend:
-    """The backend that `settings.backend` names, to be entered; `model` is a vocabulary.
+) -> Iterator[Backend]:
+    """The backend that `settings.backend` names; `model` is the policy's vocabulary.
 
     Raises RecError where it cannot serve this policy.
     """
     if settings.backend == "openai":
-        return _server(policy, model, form, settings, machine)
-    if settings.backend == "transformers":
-        return _transformers(policy, form, settings, machine, context)
-    return _llama_cpp(policy, form, settings, machine, context)
+        opened = _server(policy, model, form, settings, machine)
+    elif settings.backend == "transformers":
+        opened = _transformers(policy, form, settings, machine, context)
+    else:
+        opened = _llama_cpp(policy, form, settings, machine, context)
+    with opened as backend:
+        yield backend
 
 
 def server_model(policy: Policy, settings: Sampling) -> str:
@@ -75,34 +81,37 @@ def sampler_settings(settings: Sampling) -> SamplerSettings:
     )
 
 
+@contextmanager
 def _llama_cpp(
     policy: Policy, form: Form, settings: Sampling, machine: Machine, context: int
-) -> Backend:
+) -> Iterator[Backend]:
     from rec.llm.context import sequences_that_fit
     from rec.llm.engine import Engine
 
     threads = machine.threads or cores()
-    model = Model(policy.gguf)
     memory = available_memory() // 2 - policy.gguf.stat().st_size
-    fit = sequences_that_fit(model, context, memory, threads)
-    return Engine(
-        model,
-        form,
-        sampler_settings(settings),
-        context=context,
-        parallel=machine.parallel_sequences or fit,
-        threads=threads,
-        adapter=policy.adapter_gguf,
-        deterministic=settings.deterministic,
-    )
+    with Model(policy.gguf) as model:
+        fit = sequences_that_fit(model, context, memory, threads)
+        with Engine(
+            model,
+            form,
+            sampler_settings(settings),
+            context=context,
+            parallel=machine.parallel_sequences or fit,
+            threads=threads,
+            adapter=policy.adapter_gguf,
+            deterministic=settings.deterministic,
+        ) as engine:
+            yield engine
 
 
+@contextmanager
 def _server(
     policy: Policy, model: Model, form: Form, settings: Sampling, machine: Machine
-) -> Backend:
+) -> Iterator[Backend]:
     from rec.llm.server.completions import CompletionServer
 
-    return CompletionServer(
+    with CompletionServer(
         model,
         form,
         sampler_settings(settings),
@@ -112,23 +121,27 @@ def _server(
         parallel=machine.parallel_sequences or _AT_SERVER,
         timeout=machine.server_timeout,
         retries=machine.server_retries,
-    )
+    ) as server:
+        yield server
 
 
+@contextmanager
 def _transformers(
     policy: Policy, form: Form, settings: Sampling, machine: Machine, context: int
-) -> Backend:
+) -> Iterator[Backend]:
     from rec.llm.hf.generation import Generator
     from rec.machine import device
 
     threads = machine.threads or cores()
-    return Generator(
+    rows = _ON_GPU if device() == "cuda" else 16 * threads
+    with Generator(
         policy.hf,
         form,
         sampler_settings(settings),
         context=context,
-        parallel=machine.parallel_sequences or (_ON_GPU if device() == "cuda" else 16 * threads),
+        parallel=machine.parallel_sequences or rows,
         threads=threads,
         adapter=policy.adapter,
         deterministic=settings.deterministic,
-    )
+    ) as generator:
+        yield generator

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -35,17 +34,8 @@ class Response:
 
 
 class Backend(Protocol):
-    """Draws responses of one form from one policy. A context manager, since it holds a model."""
+    """Draws responses of one form from one policy."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Response]:
         """Yield the responses of all requests as they are finished, in no particular order."""
         ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
