@@ -4,7 +4,8 @@ The same MovieLens prompts (`dvc repro prompts` makes them), N = 10 responses of
 free text, by the engine, by a loop over `Llama.create_chat_completion` with the file as published,
 and by `generate` of transformers in bf16 with `num_return_sequences`. Each runs in a process of its
 own, one after the other. `--quick` takes two prompts. `--part scaling` measures the engine at 1 to
-64 sequences instead, `--part form` with the form of a card and without.
+64 sequences instead, `--part form` with the form of a card and without, `--part generator` the
+backend `transformers` of this project, which a GPU machine runs beside the others.
 """
 
 from __future__ import annotations
@@ -44,9 +45,14 @@ def settings() -> Any:
 
 
 def run_engine(
-    llm: str, count: int, *, parallel: int | None = None, response: str = "text"
+    llm: str,
+    count: int,
+    *,
+    parallel: int | None = None,
+    response: str = "text",
+    backend: str = "llama_cpp",
 ) -> dict[str, float]:
-    """Tokens per second of the engine as the stage sample uses it, and the process's memory."""
+    """Tokens per second of a backend as the stage sample uses it, without loading the model."""
     from rec.config import Machine
     from rec.llm.backends import Policy
     from rec.sampling import sample
@@ -58,7 +64,7 @@ def run_engine(
             Policy(0, model.gguf, model.hf),
             domain="films",
             response=response,
-            settings=settings(),
+            settings=replace(settings(), backend=backend),
             context=1024,
             seed=1,
             machine=Machine(parallel_sequences=parallel),
@@ -162,6 +168,12 @@ def transformers(llm: str, count: int) -> dict[str, float]:
         written = drawn[:, prompt.shape[1] :]
         tokens += int((written != end).sum())
     return {"tokens_per_s": tokens / (time.perf_counter() - started), "tokens": tokens}
+
+
+@part
+def generator(llm: str, count: int) -> dict[str, float]:
+    """This project's backend over transformers."""
+    return run_engine(llm, count, backend="transformers")
 
 
 @part
@@ -330,9 +342,13 @@ def main(llm: str, quick: bool, count: int, part: str | None) -> None:
     if part:
         print(json.dumps(PARTS[part](llm, count)))
         return
+    from rec.machine import device
+
     imported(llm)
     count = 2 if quick else count
-    names = ("engine", "chat_completion", "transformers", "limits", "store")
+    names = ["engine", "chat_completion", "transformers", "limits", "store"]
+    if device() == "cuda":
+        names.append("generator")
     found = {name: measured(name, llm, count) for name in names}
     rates = {name: figures.get("tokens_per_s", 0.0) for name, figures in found.items()}
     figures = {
@@ -353,6 +369,8 @@ def main(llm: str, quick: bool, count: int, part: str | None) -> None:
         "ratio_planned_memory": found["engine"]["peak_rss_mb"] / found["engine"]["planned_mb"],
         "store_hits_per_s": found["store"]["hits_per_s"],
     }
+    if "generator" in found:
+        figures["generator_tokens_per_s"] = rates["generator"]
     print(json.dumps({k: _rounded(v) for k, v in figures.items()}, indent=2))
 
 

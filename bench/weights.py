@@ -7,7 +7,6 @@ the published ones. `--quick` takes fewer steps.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import time
 from pathlib import Path
@@ -19,14 +18,14 @@ import numpy as np
 
 from bench.models import WORK, imported, prompts
 from bench.sampling import step_seconds
+from rec.files import atomic_path
 from rec.llm.context import Context
 from rec.llm.model import Model
+from rec.llm.weights import TYPES, rewrite
 from rec.machine import cores
 
-#: llama.cpp's types of a file and of a tensor.
-TYPES = {
-    "bf16": (llama_cpp.LLAMA_FTYPE_MOSTLY_BF16, 30),
-    "f16": (llama_cpp.LLAMA_FTYPE_MOSTLY_F16, 1),
+ALL_TYPES = {
+    **TYPES,
     "f32": (llama_cpp.LLAMA_FTYPE_ALL_F32, 0),
     "q8_0": (llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, 8),
 }
@@ -37,14 +36,8 @@ def rewritten(source: Path, kind: str) -> Path:
     """The GGUF in another type."""
     target = WORK / "weights" / f"{source.parent.parent.name}-{kind}.gguf"
     if not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        options = llama_cpp.llama_model_quantize_default_params()
-        options.ftype, tensor_type = TYPES[kind]
-        options.output_tensor_type = options.token_embedding_type = tensor_type
-        options.allow_requantize = True
-        options.nthread = cores()
-        files = str(source).encode(), str(target).encode()
-        assert llama_cpp.llama_model_quantize(*files, ctypes.byref(options)) == 0
+        with atomic_path(target) as partial:
+            rewrite(source, partial, *ALL_TYPES[kind], cores())
     return target
 
 
@@ -87,7 +80,7 @@ def main(llm: str, quick: bool) -> None:
     """Print the speed and the faithfulness of each type as JSON."""
     source = imported(llm).source
     files = {"as published": source}
-    files |= {kind: rewritten(source, kind) for kind in TYPES if not (quick and kind == "f32")}
+    files |= {kind: rewritten(source, kind) for kind in ALL_TYPES if not (quick and kind == "f32")}
     figures = {}
     for kind, path in files.items():
         figures[kind] = {

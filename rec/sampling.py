@@ -36,7 +36,7 @@ class Work:
     found: int  # in the store
     damaged: int  # entries of the store that were dropped
     tokens: int = 0  # drawn
-    seconds: float = 0.0  # of drawing, with loading the model
+    seconds: float = 0.0  # of drawing, without loading the model
 
     def __str__(self) -> str:
         drawn = self.wanted - self.found
@@ -78,10 +78,10 @@ def sample(
             work = Work(wanted, len(responses), kept.damaged)
             if missing:
                 cells = context if settings.deterministic else longest
-                started = time.perf_counter()
                 with open_backend(policy, model, form, settings, machine, context=cells) as backend:
+                    started = time.perf_counter()
                     responses += _draw(backend, missing, kept, work)
-                work.seconds = time.perf_counter() - started
+                    work.seconds = time.perf_counter() - started
         return responses_table(model, form, responses), work
 
 

@@ -29,7 +29,6 @@ ITEM_VECTORS = CATALOGUE / "items.parquet"
 HISTORY_VECTORS = CATALOGUE / "histories.parquet"
 
 WORK = Path(".cache")  # outside of DVC's outputs
-STORE = WORK / "responses"  # what was ever sampled
 
 METRICS = Path("metrics.json")
 PLOTS = Path("plots")

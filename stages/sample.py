@@ -26,7 +26,7 @@ def main(params: Params, policy: int) -> None:
         context=params.llm.context,
         seed=params.seed,
         machine=params.machine,
-        store=store_root(layout.STORE),
+        store=store_root(),
     )
     click.echo(f"sample: {work}", err=True)
     write_table(responses, layout.responses(policy), RESPONSES)

@@ -255,7 +255,7 @@ from rec.llm.backends import Policy
 from rec.sampling import sample
 from tests.sampled import OPTIONS, prompts, settings
 gguf, store = map(Path, sys.argv[1:])
-sample(prompts(), Policy(0, gguf, gguf), settings=settings(deterministic=True, responses=30),
+sample(prompts(), Policy(0, gguf, gguf), settings=settings(deterministic=True, responses=60),
        store=store, **OPTIONS)
 """
 
@@ -265,7 +265,7 @@ def test_killed_at_any_time(tiny_llama: Tiny, tmp_path: Path) -> None:
 
     A run is killed once it has written some more, so that the work is spread over the runs.
     """
-    expected, work = run(tiny_llama, tmp_path / "whole", deterministic=True, responses=30)
+    expected, work = run(tiny_llama, tmp_path / "whole", deterministic=True, responses=60)
     store = tmp_path / "store"
     command = [sys.executable, "-c", KILLED, str(tiny_llama.gguf), str(store)]
     size = 0
@@ -278,7 +278,7 @@ def test_killed_at_any_time(tiny_llama: Tiny, tmp_path: Path) -> None:
         process.wait()
         assert stored_bytes(store) >= size
         size = stored_bytes(store)
-    table, again = run(tiny_llama, store, deterministic=True, responses=30)
+    table, again = run(tiny_llama, store, deterministic=True, responses=60)
     assert 20 < again.found < work.wanted
     assert table.equals(expected)
 

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rec.llm.store.responses import store_root
+from rec.llm.store.responses import PLACE, store_root
 
 if TYPE_CHECKING:
     from rec.llm.store.upkeep import SpaceSummary
-
-DEFAULT = Path(".cache/responses")
 
 _AGES = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -62,7 +60,7 @@ def _root_option(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--root",
         type=click.Path(path_type=Path),
-        help=f"The store's folder.  [default: REC_STORE, or {DEFAULT}]",
+        help=f"The store's folder.  [default: REC_STORE, or {PLACE}]",
     )(function)
 
 
@@ -85,7 +83,7 @@ def show(root: Path | None, form: str) -> None:
     """Print what the store holds: a line per space, which is what a sampling run shares."""
     from rec.llm.store.upkeep import spaces
 
-    root = root or store_root(DEFAULT)
+    root = root or store_root()
     found = spaces(root)
     if form == "json":
         click.echo(json.dumps(_as_json(root, found), indent=2))
@@ -109,7 +107,7 @@ def prune(root: Path | None, older_than: timedelta | None, keep: int | None, dry
     """
     from rec.llm.store import upkeep
 
-    root = root or store_root(DEFAULT)
+    root = root or store_root()
     done = upkeep.prune(root, older_than=older_than, keep_bytes=keep, dry_run=dry_run)
     would = "would have " if dry_run else ""
     for verb, spaces in (("removed", done.removed), ("compacted", done.compacted)):

@@ -27,8 +27,8 @@ from rec.machine import fast_bf16
 #: Architectures whose LoRA can be given to llama.cpp (`rec.llm.adapter`).
 ARCHITECTURES = ("llama", "qwen2")
 
-#: llama.cpp's types of a file and of a tensor.
-_TYPES = {
+#: llama.cpp's types of a file and of its matrices.
+TYPES = {
     "bf16": (llama_cpp.LLAMA_FTYPE_MOSTLY_BF16, 30),
     "f16": (llama_cpp.LLAMA_FTYPE_MOSTLY_F16, 1),
 }
@@ -50,7 +50,7 @@ def import_weights(source: Path, folder: Path, weights: str, threads: int) -> No
     if chosen == "original":
         shutil.copyfile(source, working)
     else:
-        rewrite(source, working, chosen, threads)
+        rewrite(source, working, *TYPES[chosen], threads)
     with Model(working, vocabulary_only=True):
         pass
     rounding = export_hugging_face(working, folder / "hf", "f16" if chosen == "f16" else "bf16")
@@ -86,12 +86,12 @@ def check_gguf(path: Path) -> str:
     return architecture
 
 
-def rewrite(source: Path, target: Path, weights: str, threads: int) -> None:
-    """Rewrite a GGUF of any tensor types with matrices in "bf16" or "f16" (vectors stay F32)."""
+def rewrite(source: Path, target: Path, file_type: int, matrix_type: int, threads: int) -> None:
+    """Rewrite a GGUF of any tensor types with matrices of one type (vectors stay F32)."""
     options = llama_cpp.llama_model_quantize_default_params()
-    options.ftype, tensor_type = _TYPES[weights]
-    options.output_tensor_type = tensor_type
-    options.token_embedding_type = tensor_type
+    options.ftype = file_type
+    options.output_tensor_type = matrix_type
+    options.token_embedding_type = matrix_type
     options.allow_requantize = True
     options.nthread = threads
     with Model(source, vocabulary_only=True):
@@ -100,7 +100,7 @@ def rewrite(source: Path, target: Path, weights: str, threads: int) -> None:
         str(source).encode(), str(target).encode(), ctypes.byref(options)
     )
     if status != 0:
-        raise RecError(f"{source}: llama.cpp cannot rewrite this file in {weights} ({status})")
+        raise RecError(f"{source}: llama.cpp cannot rewrite this file (status {status})")
 
 
 def export_hugging_face(working: Path, folder: Path, weights: str) -> float:

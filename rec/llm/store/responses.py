@@ -22,6 +22,9 @@ from typing import Any, Self
 from rec.llm.request import Request, Response
 from rec.llm.store import files
 
+#: Where responses are kept in a clone of the project.
+PLACE = Path(".cache/responses")
+
 _START = b'{"key":"'
 _KEY = slice(len(_START), len(_START) + 64)
 _canonical = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
@@ -165,7 +168,7 @@ class ResponseStore:
             files.write(self._runs, line)
 
 
-def store_root(default: Path) -> Path:
+def store_root(default: Path = PLACE) -> Path:
     """Where responses are kept: REC_STORE where it is set, else `default` in the current folder.
 
     DVC runs queued and temporary experiments in copies below CLONE/.dvc/tmp/exps. There it is
