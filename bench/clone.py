@@ -13,11 +13,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def run(*command: str, cwd: Path) -> None:
-    """Run a command with this environment's programs first, its output on stderr."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(
-        command, cwd=cwd, env={**os.environ, "PATH": path}, check=True, stdout=sys.stderr
-    )
+    """Run a command with this environment's programs first, its output on stderr.
+
+    REC_STORE is left out: the clone would find responses in that store and sample nothing.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "REC_STORE"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(command, cwd=cwd, env=environment, check=True, stdout=sys.stderr)
 
 
 @contextmanager

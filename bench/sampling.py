@@ -4,12 +4,14 @@ The same MovieLens prompts (`dvc repro prompts` makes them), N = 10 responses of
 free text, by the engine, by a loop over `Llama.create_chat_completion` with the file as published,
 and by `generate` of transformers in bf16 with `num_return_sequences`. Each runs in a process of its
 own, one after the other. `--quick` takes two prompts. `--part scaling` measures the engine at 1 to
-64 sequences instead, `--part form` with the form of a card and without, `--part generator` the
+64 sequences instead, `--part cache` a cache of streams against one for all sequences, `--part form`
+with the form of a card and without, `--part generator` the
 backend `transformers` of this project, which a GPU machine runs beside the others.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import subprocess
@@ -27,6 +29,7 @@ import click
 from bench.models import ROOT, imported, prompts
 
 N, TOKENS = 10, 128
+CARD_SLOT_TOKENS = 14  # a film card of seven such slots and their labels has about TOKENS tokens
 PARTS: dict[str, Callable[[str, int], dict[str, float]]] = {}
 
 
@@ -41,7 +44,15 @@ def settings() -> Any:
     from rec.params import load_params
 
     params = load_params(ROOT / "params.yaml")
-    return replace(params.sampling, responses=N, responses_eval=N, text_tokens=TOKENS)
+    return replace(
+        params.sampling,
+        backend="llama_cpp",
+        deterministic=False,
+        responses=N,
+        responses_eval=N,
+        text_tokens=TOKENS,
+        slot_tokens=CARD_SLOT_TOKENS,
+    )
 
 
 def run_engine(
@@ -80,22 +91,24 @@ def run_engine(
 @part
 def engine(llm: str, count: int) -> dict[str, float]:
     """The engine, and its memory against weights and cache."""
-    from rec.llm.context import cell_bytes, sequences_that_fit
+    from rec.llm.context import sequence_bytes, sequences_that_fit
     from rec.llm.form import free_text
     from rec.llm.model import Model
-    from rec.machine import available_memory, cores
+    from rec.machine import cores
 
-    figures = run_engine(llm, count)
-    peak = peak_megabytes()
     path = imported(llm).gguf
-    with Model(path) as model:
+    with Model(path, vocabulary_only=True) as model:
         form = free_text(model, TOKENS)
         longest = max(len(model.chat(row)) for row in prompts(count)["messages"]) + form.longest
-        cells = -(-longest // 256) * 256
-        memory = available_memory() // 2 - path.stat().st_size
-        places = sequences_that_fit(model, longest, memory, cores())
-        planned = (path.stat().st_size + (places + 2) * cells * cell_bytes(model)) / 2**20
-    return {**figures, "peak_rss_mb": peak, "planned_mb": planned, "parallel": places}
+        places = sequences_that_fit(model, longest, cores())
+        planned = (path.stat().st_size + (places + 2) * sequence_bytes(model, longest)) / 2**20
+    figures = run_engine(llm, count, parallel=places)
+    return {
+        **figures,
+        "peak_rss_mb": peak_megabytes(),
+        "planned_mb": planned,
+        "parallel": places,
+    }
 
 
 def peak_megabytes() -> float:
@@ -112,8 +125,11 @@ def chat_completion(llm: str, count: int) -> dict[str, float]:
     """One response after the other from the file as published, as most projects do."""
     from llama_cpp import Llama
 
+    from rec.machine import cores
+
     chosen = settings()
-    model = Llama(str(imported(llm).source), n_ctx=1024, n_threads=2, verbose=False)
+    threads = {"n_threads": cores(), "n_threads_batch": cores()}
+    model = Llama(str(imported(llm).source), n_ctx=1024, **threads, verbose=False)
     tokens, started = 0, time.perf_counter()
     for row in prompts(count).iter_rows(named=True):
         for index in range(N):
@@ -181,20 +197,20 @@ def limits(llm: str, count: int) -> dict[str, float]:
     """llama.cpp's prompt processing and decoding as fractions of the processor's bf16 peak."""
     from rec.llm.context import Context, sequences_that_fit
     from rec.llm.model import Model
-    from rec.machine import available_memory, cores
+    from rec.machine import cores
 
     path = imported(llm).gguf
     with Model(path) as model:
         ids = [model.chat(row) for row in prompts(min(count, 8))["messages"]]
         cells = max(map(len, ids)) + TOKENS
-        memory = available_memory() // 2 - path.stat().st_size
-        places = sequences_that_fit(model, cells, memory, cores())
+        places = sequences_that_fit(model, cells, cores())
         context = Context(model, sequences=places, cells=cells, threads=cores())
         context.extend(0, ids[0], 0)
         started = time.perf_counter()
         for prompt in ids:
             context.drop(0)
             context.extend(0, prompt, 0)
+        context.synchronize()
         prefill = sum(map(len, ids)) / (time.perf_counter() - started)
         decode = places / step_seconds(context, places, len(ids[-1]))
         context.close()
@@ -311,11 +327,52 @@ def scaling(llm: str, count: int) -> dict[str, float]:
 
 
 @part
+def cache(llm: str, count: int) -> dict[str, float]:
+    """Tokens per second with a stream of the cache per sequence and with one for all."""
+    from rec.llm.backends import sampler_settings
+    from rec.llm.engine import Engine
+    from rec.llm.form import free_text
+    from rec.llm.model import Model
+    from rec.llm.request import Request
+    from rec.machine import cores
+
+    figures = {}
+    with Model(imported(llm).gguf) as model:
+        table = prompts(count)
+        wanted = [
+            Request(key, tuple(model.chat(messages)), {n: n + 1 for n in range(N)})
+            for key, messages in table.select("key", "messages").iter_rows()
+        ]
+        answer = free_text(model, TOKENS)
+        cells = max(len(request.prompt) for request in wanted) + answer.longest
+        for unified, parallel in itertools.product((False, True), (10, 20, 48)):
+            with Engine(
+                model,
+                answer,
+                sampler_settings(settings()),
+                context=cells,
+                parallel=parallel,
+                threads=cores(),
+                unified=unified,
+            ) as engine:
+                started = time.perf_counter()
+                tokens = sum(len(response.token_ids) for response in engine.generate(wanted))
+                name = f"{'unified' if unified else 'streams'}_{parallel}"
+                figures[name] = tokens / (time.perf_counter() - started)
+    return figures
+
+
+@part
 def form(llm: str, count: int) -> dict[str, float]:
-    """Tokens per second with the form of a card and without, responses of the same length."""
-    text = run_engine(llm, count)["tokens_per_s"]
-    card = run_engine(llm, count, response="card")["tokens_per_s"]
-    return {"text_tokens_per_s": text, "card_tokens_per_s": card, "ratio_card": card / text}
+    """Tokens per second with the form of a card and without, responses of about equal length."""
+    text, card = run_engine(llm, count), run_engine(llm, count, response="card")
+    return {
+        "text_tokens_per_s": text["tokens_per_s"],
+        "card_tokens_per_s": card["tokens_per_s"],
+        "ratio_card": card["tokens_per_s"] / text["tokens_per_s"],
+        "text_tokens": text["tokens"],
+        "card_tokens": card["tokens"],
+    }
 
 
 def measured(name: str, llm: str, count: int) -> dict[str, float]:
@@ -339,13 +396,13 @@ def measured(name: str, llm: str, count: int) -> dict[str, float]:
 @click.option("--part", type=click.Choice(list(PARTS)), help="This part alone, in this process.")
 def main(llm: str, quick: bool, count: int, part: str | None) -> None:
     """Print the figures of sampling as JSON."""
+    from rec.machine import device
+
+    count = 2 if quick else count
     if part:
         print(json.dumps(PARTS[part](llm, count)))
         return
-    from rec.machine import device
-
     imported(llm)
-    count = 2 if quick else count
     names = ["engine", "chat_completion", "transformers", "limits", "store"]
     if device() == "cuda":
         names.append("generator")

@@ -121,7 +121,7 @@ class Sampling:
     repeat_penalty: float = number(0.5, 5.0)  # 1: off
     slot_tokens: int = number(1)  # limit of one slot of the card
     text_tokens: int = number(1)  # limit of free text
-    deterministic: bool = MISSING  # one response at a time, which then depends on nothing else
+    deterministic: bool = MISSING  # a response depends on its prompt and its seed alone
 
 
 @dataclass
@@ -200,7 +200,7 @@ class Machine:
     server: str = MISSING  # address of an OpenAI-compatible server, for sampling.backend openai
     server_prompts: str = choice("tokens", "text")  # what the server takes as a prompt
     server_timeout: float = number(0.1)  # seconds that an answer may take
-    server_retries: int = number(0)  # further tries after a time-out or a server's own error
+    server_retries: int = number(0)  # further tries where no answer came, or 429 or 5xx
 
 
 @dataclass

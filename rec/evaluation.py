@@ -27,8 +27,8 @@ NONE = "none"
 POPULARITY = "popularity"
 #: The variants that are not policies, in the order of the results table.
 CONTROLS = (POPULARITY, NONE, "items", "history")
-#: Of `rec.responses.sampling_health`: shares of responses, and a mean.
-HEALTH = ("cut_off", "looping", "empty", "mean_tokens")
+#: Of `rec.health.sampling_health`: shares of responses, and means per response.
+HEALTH = ("cut_off", "cut_slots", "looping", "empty", "mean_tokens")
 DIGITS = 6
 CHUNK = 256  # resamples held in memory at once
 

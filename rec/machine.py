@@ -37,6 +37,11 @@ def fast_bf16() -> bool:
 
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
+    return processor_has_bf16()
+
+
+def processor_has_bf16() -> bool:
+    """Whether the CPU has instructions for bf16 products."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -126,6 +127,7 @@ def _require(condition: bool, name: str, key: str, value: object, allowed: str) 
 def _check_relations(params: Params, name: str) -> None:
     _check_sources(params, name)
     _check_rounds(params, name)
+    _check_server(params, name)
     prepare, data, ranker = params.prepare, params.data, params.ranker
     size, test = prepare.list_size, prepare.test_share
     own, valid = prepare.list_interactions, prepare.valid_share
@@ -143,6 +145,7 @@ def _check_relations(params: Params, name: str) -> None:
         ("prepare.lists_per_user", prepare.lists_per_user),
         ("pairs.maximum", params.pairs.maximum),
         ("machine.threads", params.machine.threads),
+        ("machine.parallel_sequences", params.machine.parallel_sequences),
     ):
         _require(count is None or count >= 1, name, key, count, "must be null or 1 or more")
     seeds = params.rerank.seeds
@@ -164,6 +167,21 @@ def _check_sources(params: Params, name: str) -> None:
         for file in files:
             one_place = bool(file.url) != bool(file.pieces)
             _require(one_place, name, key, file.name, "a file has either a url or pieces")
+
+
+def _check_server(params: Params, name: str) -> None:
+    sampling, address = params.sampling, params.machine.server
+    if sampling.backend != "openai":
+        return
+    is_address = re.match(r"https?://[^/\s]", address) is not None
+    allowed = "it must be http(s)://HOST[:PORT]/v1 or the like"
+    _require(is_address, name, "machine.server", address, allowed)
+    model = sampling.server_model
+    told_apart = "{policy}" in model or (model != "" and not params.rounds)
+    allowed = "it needs {policy}, since a server knows each policy by a name of its own"
+    _require(told_apart, name, "sampling.server_model", model, allowed)
+    allowed = "a server draws requests together; use llama_cpp or transformers"
+    _require(not sampling.deterministic, name, "sampling.deterministic", True, allowed)
 
 
 def _check_rounds(params: Params, name: str) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 
 from rec.config import Pairs
 from rec.errors import RecError
+from rec.health import lacks_text
 from rec.tables import PAIRS
 
 Row = dict[str, Any]
@@ -22,7 +23,7 @@ class Counts:
     identical: int = 0  # best and worst are the same text
     margin: int = 0  # the margin is not above pairs.minimum_margin
     maximum: int = 0  # beyond pairs.maximum
-    empty: int = 0  # responses without text, left out
+    empty: int = 0  # responses without text in a slot, left out
     ties: int = 0  # pairs kept whose best NDCG@5 or worst is shared: log-likelihood decided
     spared: int = 0  # users whose worst response was cut off and another was taken
 
@@ -42,7 +43,7 @@ def preference_pairs(
     where no pair is left.
     """
     table = _joined(scores, responses, prompts)
-    counts = Counts(empty=int((table["text"].str.strip_chars() == "").sum()))
+    counts = Counts(empty=int(table["empty"].sum()))
     rows = [_pair(user, counts) for user in _by_user(table)]
     rows = [row for row in rows if row["margin"] is not None and _keep(row, config, counts)]
     rows.sort(key=lambda row: (-row["margin"], row["user"]))
@@ -69,7 +70,9 @@ def _joined(scores: pl.DataFrame, responses: pl.DataFrame, prompts: pl.DataFrame
         user, split = foreign["user"][0], foreign["split"][0]
         where = "has no prompt" if split is None else f"is of split {split!r}"
         raise RecError(f"scores: user {user!r} {where}; only train users may become pairs")
-    written = responses.select("key", "sample", "text", "token_ids", "finish_reason")
+    written = responses.select(
+        "key", "sample", "text", "token_ids", "finish_reason", empty=lacks_text()
+    )
     table = table.join(written, on=["key", "sample"], how="left").sort("user", "sample")
     table = table.with_columns(pl.col("ndcg@5").round(9))  # equal means differ in their last bits
     missing = table.filter(pl.col("text").is_null())
@@ -84,7 +87,7 @@ def _by_user(table: pl.DataFrame) -> list[list[Row]]:
     users: dict[str, list[Row]] = {}
     for row in table.iter_rows(named=True):
         own = users.setdefault(row["user"], [])
-        if row["text"].strip():
+        if not row["empty"]:
             own.append(row)
     return [sorted(own, key=_rank) for own in users.values()]
 

@@ -21,11 +21,15 @@ from rec.files import sha256
 from rec.llm.backends import Policy, open_backend, sampler_settings, server_model
 from rec.llm.form import Form
 from rec.llm.model import Model
-from rec.llm.request import Backend, Request, Response
+from rec.llm.request import Backend, Request, Response, require_fit
 from rec.llm.store.responses import ResponseStore
 from rec.progress import bar
 from rec.responses import response_form, responses_table
 from rec.seeds import derive_seed
+
+#: To be raised with a change of a backend after which the same seed gives another response: what
+#: the store holds of before is then no longer found.
+VERSION = 1
 
 
 @dataclass
@@ -69,10 +73,11 @@ def sample(
     if prompts.is_empty():
         raise RecError("sample: the table of prompts is empty")
     with Model(policy.gguf, vocabulary_only=True) as model:
-        form = response_form(model, domain, response, settings)
+        form = response_form(model, domain, response, settings.slot_tokens, settings.text_tokens)
         requests = [_request(model, row, settings, seed) for row in prompts.iter_rows(named=True)]
-        longest = _longest(requests, form, context)
-        with ResponseStore(store, _space(policy, form, settings)) as kept:
+        require_fit(requests, form.longest, context)
+        longest = max(len(request.prompt) for request in requests) + form.longest
+        with ResponseStore(store, _space(policy, form, settings, machine)) as kept:
             responses, missing = kept.find(requests)
             wanted = sum(len(request.seeds) for request in requests)
             work = Work(wanted, len(responses), kept.damaged)
@@ -116,25 +121,15 @@ def _request(model: Model, row: dict[str, Any], settings: Sampling, seed: int) -
     return Request(row["key"], ids, seeds)
 
 
-def _longest(requests: Sequence[Request], form: Form, context: int) -> int:
-    longest = max(requests, key=lambda request: len(request.prompt))
-    length = len(longest.prompt) + form.longest
-    if length > context:
-        raise RecError(
-            f"prompt {longest.key}: {len(longest.prompt)} tokens and a response of up to "
-            f"{form.longest} exceed llm.context ({context}); raise it or lower prompts.history"
-        )
-    return length
-
-
-def _space(policy: Policy, form: Form, settings: Sampling) -> dict[str, Any]:
+def _space(policy: Policy, form: Form, settings: Sampling, machine: Machine) -> dict[str, Any]:
     """What all responses of this run share: another value of any of it gives other responses."""
     server = settings.backend == "openai"
     return {
+        "version": VERSION,
         "backend": settings.backend,
-        "model": sha256(policy.gguf),
-        "adapter": sha256(policy.adapter_gguf) if policy.adapter_gguf else None,
+        "weights": [sha256(path) for path in policy.files(settings.backend)],
         "server_model": server_model(policy, settings) if server else None,
+        "server_prompts": machine.server_prompts if server else None,
         "sampler": asdict(sampler_settings(settings)),
         "slots": [[slot.label, slot.limit] for slot in form.slots],
         "form": hashlib.sha256(repr(form).encode()).hexdigest(),

@@ -73,7 +73,8 @@ RESPONSES: Schema = {
     "response_tokens": pl.Int32,
     "finish_reason": pl.String,  # "length" where every slot of the form met its limit, else "stop"
     "cut_slots": pl.Int32,  # slots of the form that met their limit
-    "looping": pl.Boolean,  # repeats itself (rec.responses.loops)
+    "empty_slots": pl.Int32,  # slots that stayed empty at a server and hold a stand-in
+    "looping": pl.Boolean,  # repeats itself (rec.health.loops)
     "seed": pl.Int64,
 }
 #: Sorted by user, sample.

@@ -23,7 +23,13 @@ def main(params: Params, round_: int) -> None:
     use_threads(params.machine.threads)
     start = judged_policy(params, round_)
     with Model(layout.GGUF, vocabulary_only=True) as model:
-        form = response_form(model, params.data.domain, params.prompts.response, params.sampling)
+        form = response_form(
+            model,
+            params.data.domain,
+            params.prompts.response,
+            params.sampling.slot_tokens,
+            params.sampling.text_tokens,
+        )
         pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model, form)
     with atomic_path(layout.policy(round_)) as folder:
         curve = align(

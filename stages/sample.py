@@ -4,9 +4,9 @@ import click
 
 from rec.config import Params
 from rec.files import write_json
+from rec.health import sampling_health
 from rec.llm.backends import Policy
 from rec.llm.store.responses import store_root
-from rec.responses import sampling_health
 from rec.sampling import sample
 from rec.tables import PROMPTS, RESPONSES, read_table, write_table
 from stages import layout

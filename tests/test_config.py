@@ -198,6 +198,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "zero lists": ("prepare.lists_per_user", 0, "prepare.lists_per_user: 0 is not possible"),
     "zero pairs": ("pairs.maximum", 0, "pairs.maximum: 0 is not possible"),
     "zero threads": ("machine.threads", 0, "machine.threads: 0 is not possible"),
+    "no sequences": ("machine.parallel_sequences", -5, "machine.parallel_sequences: -5 is not"),
     "rounds out of order": ("rounds", {"1": 1, "2": 0}, "rounds: {'1': 1, '2': 0} is not possible"),
     "policies too few": ("policies", [0, 1], "policies: [0, 1] is not possible; with 2 rounds"),
 }
@@ -207,6 +208,24 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
 def test_fault(tmp_path: Path, name: str) -> None:
     key, value, message = FAULTS[name]
     assert error(write(tmp_path, key, value)).startswith(message)
+
+
+SERVER: dict[str, tuple[str, Any, str]] = {
+    "no address": ("machine.server", "nonsense", "machine.server: nonsense is not possible"),
+    "one name for all": ("sampling.server_model", "llama", "sampling.server_model: llama is not"),
+    "no name": ("sampling.server_model", "", "sampling.server_model:  is not possible"),
+    "deterministic": ("sampling.deterministic", True, "sampling.deterministic: True is not"),
+}
+
+
+@pytest.mark.parametrize("name", list(SERVER))
+def test_fault_with_a_server(tmp_path: Path, name: str) -> None:
+    key, value, message = SERVER[name]
+    load_params(write(tmp_path, key, value))  # another backend does not ask for it
+    params = OmegaConf.load(tmp_path / "params.yaml")
+    OmegaConf.update(params, "sampling.backend", "openai")
+    OmegaConf.save(params, tmp_path / "params.yaml")
+    assert error(tmp_path / "params.yaml").startswith(message)
 
 
 @pytest.mark.parametrize("key", ["seed", "align.beta", "rerank.seeds", "rounds", "data.domain"])

@@ -37,7 +37,7 @@ def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedPro
         for what in ("NAME", "EMAIL")
     }
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "REC_STORE"},
         **identity,
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "DVC_NO_ANALYTICS": "1",
@@ -102,7 +102,7 @@ def test_evaluation_users_never_touch_training(clone: Path) -> None:
 def test_responses_are_cards(clone: Path) -> None:
     params = load_params(clone / "params.yaml")
     with Model(clone / "data/llm/model.gguf") as model:
-        form = response_form(model, "films", "card", params.sampling)
+        form = response_form(model, "films", "card", params.sampling.slot_tokens, 0)
         labels = [model.detokenize(slot.label) for slot in form.slots]
     for policy in params.policies:
         responses = tables.read_table(clone / f"data/responses/{policy}.parquet", tables.RESPONSES)

@@ -93,7 +93,13 @@ def test_values_by_hand() -> None:
         "base": {"mrr": 0.1, "median_rank": 40.0},
         "round_1": {"mrr": 0.3, "median_rank": 20.0},
     }
-    sound = {"cut_off": 0.03, "looping": 0.01, "empty": 0.0, "mean_tokens": 81.25}
+    sound = {
+        "cut_off": 0.03,
+        "cut_slots": 2.5,
+        "looping": 0.01,
+        "empty": 0.0,
+        "mean_tokens": 81.25,
+    }
     assert metrics["sampling"] == {"base": sound, "round_1": sound}
 
 

@@ -51,6 +51,7 @@ def choose(
                 "prompt_tokens": 5,
                 "response_tokens": len(text),
                 "finish_reason": finish,
+                "empty_slots": int(text == "none"),
                 "seed": 1,
             }
             for user, number, _, _, text, finish in rows

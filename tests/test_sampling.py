@@ -209,6 +209,17 @@ class TestStore:
         run(tiny_llama, tmp_path)
         assert run(tiny_llama, tmp_path, **change)[1].found == 0
 
+    def test_another_version_of_the_sampler_finds_nothing(
+        self, tiny_llama: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run(tiny_llama, tmp_path)
+        monkeypatch.setattr("rec.sampling.VERSION", 2)
+        assert run(tiny_llama, tmp_path)[1].found == 0
+
+    def test_a_missing_adapter_is_named(self, tiny_llama: Tiny, tmp_path: Path) -> None:
+        with pytest.raises(RecError, match=r"adapter.gguf: no such file; run the stage align"):
+            run(tiny_llama, tmp_path, adapter=tmp_path)
+
     def test_settings_that_change_no_response(self, tiny_llama: Tiny, tmp_path: Path) -> None:
         run(tiny_llama, tmp_path)
         fewer = machine(parallel_sequences=3)

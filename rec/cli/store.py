@@ -53,14 +53,17 @@ class Size(click.ParamType[int]):
         found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", str(value))
         if not found or found[2].upper() not in _SIZES:
             self.fail(f"{value!r} is not a size such as 500MB or 2GiB", param, ctx)
-        return round(float(found[1]) * _SIZES[found[2].upper()])
+        try:
+            return round(float(found[1]) * _SIZES[found[2].upper()])
+        except OverflowError:
+            self.fail(f"{value!r} is too large", param, ctx)
 
 
 def _root_option(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
         "--root",
         type=click.Path(path_type=Path),
-        help=f"The store's folder.  [default: REC_STORE, or {PLACE}]",
+        help=f"The store's folder.  [default: REC_STORE, or {PLACE} of the clone]",
     )(function)
 
 
@@ -100,7 +103,7 @@ def show(root: Path | None, form: str) -> None:
 @click.option("--keep", type=Size(), help="Remove the least recently used ones beyond this size.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 def prune(root: Path | None, older_than: timedelta | None, keep: int | None, dry_run: bool) -> None:
-    """Remove the spaces that were used least recently, and compact the others.
+    """Remove the spaces that were used least recently, then compact the others.
 
     Without --older-than and --keep nothing is removed but duplicates and damaged entries. What a
     running process uses is kept.

@@ -13,10 +13,11 @@ from rec.llm.form import Form
 from rec.llm.model import Model
 from rec.llm.request import Backend
 from rec.llm.sampler import SamplerSettings
-from rec.machine import available_memory, cores
+from rec.machine import cores
 
 #: Requests in flight at a server, and rows of a batch on a GPU, where params give no number.
 _AT_SERVER, _ON_GPU = 32, 256
+_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,19 @@ class Policy:
     def adapter_gguf(self) -> Path | None:
         """The LoRA that llama.cpp adds."""
         return self.adapter / "adapter.gguf" if self.adapter else None
+
+    def files(self, backend: str) -> list[Path]:
+        """The files that decide what a backend draws. Raises RecError where one is missing."""
+        if backend == "transformers":
+            files = sorted(self.hf.glob("*.safetensors"))
+            if self.adapter:
+                files += [self.adapter / name for name in _PEFT_FILES]
+        else:
+            files = [self.gguf, *([self.adapter_gguf] if self.adapter_gguf else [])]
+        for path in files:
+            if not path.is_file():
+                raise RecError(f"{path}: no such file; run the stage align that writes it")
+        return files
 
 
 @contextmanager
@@ -89,9 +103,8 @@ def _llama_cpp(
     from rec.llm.engine import Engine
 
     threads = machine.threads or cores()
-    memory = available_memory() // 2 - policy.gguf.stat().st_size
     with Model(policy.gguf) as model:
-        fit = sequences_that_fit(model, context, memory, threads)
+        fit = sequences_that_fit(model, context, threads)
         with Engine(
             model,
             form,

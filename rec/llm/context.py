@@ -15,6 +15,7 @@ import llama_cpp
 from rec.errors import RecError
 from rec.llm.batch import Batch
 from rec.llm.model import Model
+from rec.machine import available_memory
 
 #: llama.cpp gives a sequence's cells in steps of this many.
 _STEP = 256
@@ -33,22 +34,29 @@ class Context:
     """
 
     def __init__(
-        self, model: Model, *, sequences: int, cells: int, threads: int, unified: bool = False
+        self,
+        model: Model,
+        *,
+        sequences: int,
+        cells: int,
+        threads: int,
+        decode_threads: int | None = None,
+        unified: bool = False,
     ) -> None:
         self.model = model
         options = llama_cpp.llama_context_default_params()
-        options.n_ctx = sequences * -(-cells // _STEP) * _STEP
+        options.n_ctx = sequences * _padded(cells)
         options.n_batch = max(_MICRO_BATCH, sequences)
         options.n_ubatch = _MICRO_BATCH
         options.n_seq_max = sequences
-        options.n_threads = threads
+        options.n_threads = decode_threads or threads  # where a sequence brings one token
         options.n_threads_batch = threads
         options.kv_unified = unified
         options.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         self.handle = llama_cpp.llama_init_from_model(model.handle, options)
         if not self.handle:
             raise RecError(
-                f"llama.cpp has no memory for {sequences} sequences of {cells} tokens; "
+                f"llama.cpp cannot make a cache of {sequences} sequences of {cells} tokens; "
                 "lower machine.parallel_sequences or llm.context"
             )
 
@@ -114,21 +122,26 @@ class Context:
         llama_cpp.llama_synchronize(self._open_handle())
 
 
-def cell_bytes(model: Model) -> int:
-    """Bytes that one token takes in the cache: keys and values of all layers, in 16 bits."""
+def sequence_bytes(model: Model, cells: int) -> int:
+    """Bytes of the cache for a sequence: keys and values of all layers, in 16 bits."""
     handle = model.handle
     heads = llama_cpp.llama_model_n_head(handle)
     width = llama_cpp.llama_model_n_embd(handle) // heads * llama_cpp.llama_model_n_head_kv(handle)
-    return int(2 * 2 * llama_cpp.llama_model_n_layer(handle) * width)
+    return int(2 * 2 * llama_cpp.llama_model_n_layer(handle) * width * _padded(cells))
 
 
-def sequences_that_fit(model: Model, cells: int, memory: int, threads: int) -> int:
-    """How many responses to draw together, with `cells` tokens each, in `memory` bytes.
+def _padded(cells: int) -> int:
+    return -(-cells // _STEP) * _STEP
 
-    More rows make better matrix products until the cache no longer fits the processor's own; with
-    two threads the best was 48 (docs/performance.md). At least 1.
+
+def sequences_that_fit(model: Model, cells: int, threads: int) -> int:
+    """How many responses of `cells` tokens to draw together. At least 1.
+
+    More rows make better matrix products, until attention outweighs them: with two threads the
+    best was 48 (docs/performance.md). Half of the free memory, less the weights, is for the cache.
     """
-    room = memory // (cell_bytes(model) * -(-cells // _STEP) * _STEP)
+    memory = available_memory() // 2 - model.path.stat().st_size
+    room = memory // sequence_bytes(model, cells)
     return int(
         max(1, min(room - 2, 16 + 16 * threads, llama_cpp.llama_max_parallel_sequences() - 2))
     )

@@ -22,12 +22,15 @@ from rec.errors import RecError
 from rec.llm.context import CacheFull, Context
 from rec.llm.form import Form
 from rec.llm.model import Model
-from rec.llm.request import Request, Response
-from rec.llm.sampler import SamplerSettings, sampler_chain
+from rec.llm.request import Request, Response, require_fit
+from rec.llm.sampler import Bias, SamplerSettings, banning, sampler_chain
 from rec.seeds import derive_seed
 
 #: Sequences of the context: what all prompts share, the prompt at hand, then the responses.
 _PREFIX, _PROMPT, _FIRST = 0, 1, 2
+_NO_ROOM = (
+    "llama.cpp's cache has no room for a single response; lower llm.context or prompts.history"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,6 @@ class _Sample:
 
     request: Request
     index: int
-    started: float  # when its prompt's turn came
 
 
 @dataclass(eq=False)
@@ -48,6 +50,7 @@ class _Sequence:
     sampler: llama_cpp.llama_sampler_p
     position: int  # of the next token to be decoded
     given: deque[int]
+    started: float
     written: list[int] = field(default_factory=list)
     slot: int = 0  # of the form
     slot_length: int = 0
@@ -60,8 +63,8 @@ class Engine:
     """Draws responses of one form from one model, with or without a LoRA adapter.
 
     `parallel` responses are decoded together, of at most `context` tokens with their prompt. With
-    `deterministic` it is one at a time, and nothing is shared between prompts, so that a response
-    depends on its prompt and its seed alone.
+    `deterministic` it is one at a time by one thread, and nothing is shared between prompts, so
+    that on one kind of processor a response depends on its prompt and its seed alone.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Engine:
         self.cells = context
         self.deterministic = deterministic
         self.places = 1 if deterministic else parallel
+        self.bias, self.bias_first = banning(form.banned), banning(form.banned_first)
         self.active: list[_Sequence | None] = []  # by place; None is free
         self.prompt: Request | None = None  # whose tokens the sequence _PROMPT holds
         self.context = self._open(model, threads, unified)
@@ -120,6 +124,7 @@ class Engine:
                     sequences=self.places + _FIRST,
                     cells=self.cells,
                     threads=threads,
+                    decode_threads=1 if self.deterministic else threads,
                     unified=unified,
                 )
             except RecError:
@@ -133,9 +138,10 @@ class Engine:
         One call at a time; it may be abandoned. Raises RecError where a prompt and its response do
         not fit the context.
         """
-        fitting = [self._fitting(request) for request in requests]
-        prefix = [] if self.deterministic else common_prefix([r.prompt for r in fitting])
-        waiting = deque(_Sample(r, index, 0.0) for r in fitting for index in r.seeds)
+        wanted = [request for request in requests if request.seeds]
+        require_fit(wanted, self.form.longest, self.cells)
+        prefix = [] if self.deterministic else common_prefix([r.prompt for r in wanted])
+        waiting = deque(_Sample(request, index) for request in wanted for index in request.seeds)
         self._abandon()
         self.context.clear()
         self.prompt = None
@@ -147,15 +153,6 @@ class Engine:
                 yield from self._finish()
         finally:
             self._abandon()
-
-    def _fitting(self, request: Request) -> Request:
-        length = len(request.prompt) + self.form.longest
-        if length > self.cells:
-            raise RecError(
-                f"prompt {request.key}: {len(request.prompt)} tokens and a response of up to "
-                f"{self.form.longest} exceed llm.context ({self.cells})"
-            )
-        return request
 
     def _abandon(self) -> None:
         for sequence in self._in_flight():
@@ -172,8 +169,9 @@ class Engine:
                 try:
                     self._compute_prompt(waiting[0].request, prefix)
                 except CacheFull:
-                    self._make_room(waiting)
-                    continue
+                    if not self._in_flight():
+                        raise RecError(_NO_ROOM) from None
+                    break  # until a response ends and leaves its cells
             self.context.copy(_PROMPT, _FIRST + place)
             self.active[place : place + 1] = [self._begin(waiting.popleft())]
         self._close_gaps()
@@ -182,6 +180,11 @@ class Engine:
         if None in self.active:
             return self.active.index(None)
         return len(self.active) if len(self.active) < self.places else None
+
+    def _drop_free(self) -> None:
+        for place, sequence in enumerate(self.active):
+            if sequence is None:
+                self.context.drop(_FIRST + place)
 
     def _close_gaps(self) -> None:
         """Move the last responses to free places: llama.cpp wants neighbours in one batch."""
@@ -198,8 +201,8 @@ class Engine:
 
         The last token is each response's own to decode, since it gives the first logits.
         """
+        self._drop_free()
         self.prompt = None
-        self.turn = time.perf_counter()
         if self.deterministic:
             self.context.clear()
         if prefix:
@@ -216,23 +219,23 @@ class Engine:
         request, seed = sample.request, sample.request.seeds[sample.index]
         opening = self._opening(request)
         return _Sequence(
-            _Sample(request, sample.index, self.turn),
-            self._chain(derive_seed(seed, "opening"), self.form.banned_first),
-            self._chain(seed, self.form.banned),
-            len(opening) - 1,
-            deque(opening[-1:]),
-            list(self.form.slots[0].label),
+            sample,
+            self._chain(derive_seed(seed, "opening"), self.bias_first),
+            self._chain(seed, self.bias),
+            position=len(opening) - 1,
+            given=deque(opening[-1:]),
+            started=time.perf_counter(),
+            written=list(self.form.slots[0].label),
         )
 
     def _make_room(self, waiting: deque[_Sample]) -> None:
         """Put the younger half of the responses back, and draw fewer together from now on."""
         self._close_gaps()
-        self.places = len(self.active) // 2
-        if not self.places:
-            raise RecError(
-                "llama.cpp's cache has no room for a single response; lower llm.context or "
-                "prompts.history"
-            )
+        if len(self.active) == 1 and self.prompt is None:
+            raise RecError(_NO_ROOM)
+        self.context.drop(_PROMPT)
+        self.prompt = None
+        self.places = max(1, len(self.active) // 2)
         for sequence in self._in_flight()[self.places :]:
             self._free_samplers(sequence)
             waiting.appendleft(sequence.sample)
@@ -308,15 +311,15 @@ class Engine:
             prompt_tokens=len(request.prompt),
             token_ids=tuple(sequence.written),
             cut_slots=sequence.cut_slots,
-            seconds=time.perf_counter() - sample.started,
+            seconds=time.perf_counter() - sequence.started,
         )
 
     def _free_samplers(self, sequence: _Sequence) -> None:
         llama_cpp.llama_sampler_free(sequence.opening)
         llama_cpp.llama_sampler_free(sequence.sampler)
 
-    def _chain(self, seed: int, banned: Sequence[int]) -> llama_cpp.llama_sampler_p:
-        return sampler_chain(self.model, self.settings, seed, banned)
+    def _chain(self, seed: int, bias: Bias) -> llama_cpp.llama_sampler_p:
+        return sampler_chain(self.model, self.settings, seed, bias)
 
 
 def common_prefix(prompts: Sequence[tuple[int, ...]]) -> list[int]:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from rec.errors import RecError
+
 
 @dataclass(frozen=True)
 class Request:
@@ -30,7 +32,18 @@ class Response:
     prompt_tokens: int
     token_ids: tuple[int, ...]
     cut_slots: int  # how many slots met their limit
-    seconds: float  # from the prompt's turn to the last token, other responses beside it
+    seconds: float  # from its first token to its last, other responses beside it
+    empty_slots: int = 0  # slots that stayed empty at a server and hold a stand-in
+
+
+def require_fit(requests: Iterable[Request], longest: int, context: int) -> None:
+    """Raise RecError for a prompt that exceeds `context` tokens with a response of `longest`."""
+    for request in requests:
+        if len(request.prompt) + longest > context:
+            raise RecError(
+                f"prompt {request.key}: {len(request.prompt)} tokens and a response of up to "
+                f"{longest} exceed llm.context ({context}); raise it or lower prompts.history"
+            )
 
 
 class Backend(Protocol):

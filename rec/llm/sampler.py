@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import llama_cpp
 
 from rec.llm.model import Model
+
+Bias = ctypes.Array[llama_cpp.llama_logit_bias]
 
 
 @dataclass(frozen=True)
@@ -21,19 +24,24 @@ class SamplerSettings:
     repeat_penalty: float
 
 
+def banning(tokens: Sequence[int]) -> Bias:
+    """What makes a sampler never draw these tokens."""
+    bias: Bias = (llama_cpp.llama_logit_bias * len(tokens))()
+    for entry, token in zip(bias, tokens, strict=True):
+        entry.token, entry.bias = token, float("-inf")
+    return bias
+
+
 def sampler_chain(
-    model: Model, settings: SamplerSettings, seed: int, banned: Sequence[int]
+    model: Model, settings: SamplerSettings, seed: int, bias: Bias
 ) -> llama_cpp.llama_sampler_p:
-    """A new chain of llama.cpp's samplers that never draws a token of `banned`; to be freed."""
+    """A new chain of llama.cpp's samplers; to be freed."""
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
 
     def add(sampler: llama_cpp.llama_sampler_p) -> None:
         llama_cpp.llama_sampler_chain_add(chain, sampler)
 
-    bias = (llama_cpp.llama_logit_bias * len(banned))()
-    for entry, token in zip(bias, banned, strict=True):
-        entry.token, entry.bias = token, float("-inf")
-    add(llama_cpp.llama_sampler_init_logit_bias(model.size, len(banned), bias))
+    add(llama_cpp.llama_sampler_init_logit_bias(model.size, len(bias), bias))
     if settings.repeat_penalty != 1.0:
         penalty = settings.repeat_penalty
         add(llama_cpp.llama_sampler_init_penalties(model.size, 64, penalty, 0.0, 0.0))

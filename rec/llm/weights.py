@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rec.errors import RecError
 from rec.files import sha256, write_json
 from rec.llm.model import Model
-from rec.machine import fast_bf16
+from rec.machine import processor_has_bf16
 
 #: Architectures whose LoRA can be given to llama.cpp (`rec.llm.adapter`).
 ARCHITECTURES = ("llama", "qwen2")
@@ -46,7 +46,7 @@ def import_weights(source: Path, folder: Path, weights: str, threads: int) -> No
     working = folder / "model.gguf"
     chosen = weights
     if weights == "auto":
-        chosen = "bf16" if fast_bf16() else "f16"
+        chosen = "bf16" if processor_has_bf16() else "f16"
     if chosen == "original":
         shutil.copyfile(source, working)
     else:

@@ -91,9 +91,9 @@ def test_prune(root: Path) -> None:
     done = rec("prune", "--root", root, "--keep", "6kB").output
     assert planned == "".join(f"would have {line}\n" for line in done.splitlines())
     removed, compacted, freed = done.splitlines()
-    assert removed.startswith("removed") and "(6 responses, 1.5 kB): model aaaaaaaa" in removed
-    assert compacted.startswith("compacted") and "(24 responses, 5.2 kB)" in compacted
-    assert freed == f"freed 1.5 kB; 5.2 kB left in {root}"
+    assert removed.startswith("removed") and "(6 responses, 1.6 kB): model aaaaaaaa" in removed
+    assert compacted.startswith("compacted") and "(24 responses, 5.6 kB)" in compacted
+    assert freed == f"freed 1.6 kB; 5.6 kB left in {root}"
 
 
 def test_prune_without_options_compacts(root: Path) -> None:
@@ -121,6 +121,8 @@ def test_failures_are_one_line(tmp_path: Path) -> None:
         ["--older-than", "9999999999d"],
         ["--keep", "2 parsecs"],
         ["--keep", "-1"],
+        ["--keep", "9" * 400],
+        ["--keep", "9" * 300 + "TB"],
         ["--unknown"],
     ],
 )

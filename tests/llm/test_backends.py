@@ -1,13 +1,15 @@
-"""rec.llm.backends: every backend gives the same table, and none serves what another drew."""
+"""rec.llm.backends: every backend gives a table of the same form, none serves what another drew."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rec.errors import RecError
 from rec.llm.adapter import export_adapter
@@ -41,7 +43,7 @@ def check_table(table: pl.DataFrame, policy: Policy) -> None:
     check_schema(table, RESPONSES, "responses")
     assert table.height == 16
     with Model(policy.gguf, vocabulary_only=True) as model:
-        form = response_form(model, "films", "card", settings())
+        form = response_form(model, "films", "card", settings().slot_tokens, 0)
         for row in table.iter_rows(named=True):
             _, chosen = by_policy(form, row["token_ids"])
             assert any(chosen)
@@ -59,6 +61,17 @@ def test_transformers(aligned: Policy, tmp_path: Path) -> None:
     again, work = draw(base, tmp_path, backend="transformers")
     assert (work.found, again.equals(first)) == (16, True)
     assert draw(base, tmp_path)[1].found == 0  # llama.cpp has its own
+
+
+def test_what_transformers_reads_is_what_its_responses_are_kept_by(
+    tiny_llama: Tiny, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_llama.hf, tmp_path / "hf")
+    policy = Policy(0, tiny_llama.gguf, tmp_path / "hf")
+    draw(policy, tmp_path / "store", backend="transformers")
+    weights = load_file(tmp_path / "hf/model.safetensors")
+    save_file({k: v * 1.5 for k, v in weights.items()}, tmp_path / "hf/model.safetensors")
+    assert draw(policy, tmp_path / "store", backend="transformers")[1].found == 0
 
 
 def test_a_server(aligned: Policy, tmp_path: Path) -> None:
@@ -94,7 +107,7 @@ def test_a_base_and_an_aligned_policy_in_one_process(aligned: Policy) -> None:
     from rec.llm.request import Request
 
     with Model(aligned.gguf, vocabulary_only=True) as model:
-        form = response_form(model, "films", "card", greedy)
+        form = response_form(model, "films", "card", greedy.slot_tokens, 0)
         request = Request("user:a", tuple(model.chat(prompts()["messages"][0])), {0: 1})
         with (
             open_backend(base, model, form, greedy, machine(), context=256) as one,

@@ -171,6 +171,22 @@ def test_a_cache_that_is_full_makes_the_engine_draw_fewer_together(
     assert drawn == expected
 
 
+def test_a_prompt_without_room_waits_for_a_response_to_end(
+    tiny_llama: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [Request(f"user:{i}", (i + 1,) * 125, {0: 1}) for i in range(3)]
+    options = replace(GREEDY, limit=20, parallel=2)
+    expected = texts(draw(tiny_llama.gguf, wanted, options))
+    make = llama_cpp.llama_init_from_model
+
+    def cramped(model: Any, options: Any) -> Any:
+        options.n_ctx = 256
+        return make(model, options)
+
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", cramped)
+    assert texts(draw(tiny_llama.gguf, wanted, replace(options, unified=True))) == expected
+
+
 def test_a_cache_without_room_for_one_response(
     tiny_llama: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +251,13 @@ def test_seconds_of_a_response(tiny_llama: Tiny) -> None:
     drawn = draw(tiny_llama.gguf, requests(3, 3), GREEDY)
     passed = time.perf_counter() - started
     assert all(0 < response.seconds <= passed for response in drawn.values())
+
+
+def test_seconds_of_a_response_leave_out_the_ones_before_it(tiny_llama: Tiny) -> None:
+    started = time.perf_counter()
+    drawn = draw(tiny_llama.gguf, requests(1, 12), replace(GREEDY, limit=30, deterministic=True))
+    passed = time.perf_counter() - started
+    assert sum(response.seconds for response in drawn.values()) <= passed
 
 
 def test_more_responses_of_a_prompt_than_places(tiny_llama: Tiny) -> None:
@@ -338,6 +361,22 @@ def test_deterministic_responses_depend_on_nothing_else(tiny_llama: Tiny) -> Non
         for name, ids in texts(draw(tiny_llama.gguf, [request], options)).items()
     }
     assert together == reverse == alone
+
+
+def test_deterministic_responses_do_not_depend_on_threads(tiny_llama: Tiny) -> None:
+    """From 512 cells on llama.cpp splits the attention of a single sequence by thread."""
+    long = [Request(f"user:{i}", (*range(3 + i, 303 + i),), {0: 1, 1: 2}) for i in range(3)]
+    drawn = [
+        texts(
+            draw(
+                tiny_llama.gguf,
+                long,
+                Options(deterministic=True, card=False, limit=40, context=512, threads=threads),
+            )
+        )
+        for threads in (1, 2, 3)
+    ]
+    assert drawn[0] == drawn[1] == drawn[2]
 
 
 def test_deterministic_batches_are_those_of_a_request_alone(

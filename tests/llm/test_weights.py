@@ -111,7 +111,7 @@ def test_original_weights_are_kept(tiny_llama: Tiny, tmp_path: Path) -> None:
 def test_the_processor_chooses(
     tiny_llama: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, chosen: str
 ) -> None:
-    monkeypatch.setattr("rec.llm.weights.fast_bf16", lambda: fast)
+    monkeypatch.setattr("rec.llm.weights.processor_has_bf16", lambda: fast)
     import_weights(tiny_llama.gguf, tmp_path, "auto", 1)
     about = read_json(tmp_path / "import.json")
     assert (about["weights"], about["chosen_by"]) == (chosen, "processor")

@@ -37,6 +37,7 @@ def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
     assert metrics["identifiability"]["round_2"] == {"mrr": 0.5, "median_rank": 13.333333}
     assert metrics["sampling"]["round_1"] == {
         "cut_off": 0.03,
+        "cut_slots": 2.5,
         "looping": 0.01,
         "empty": 0.0,
         "mean_tokens": 81.25,

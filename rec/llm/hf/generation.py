@@ -22,7 +22,7 @@ from rec.llm.form import Form
 from rec.llm.hf.flight import Flight, Sample, by_prompt, join
 from rec.llm.hf.policy import load_policy
 from rec.llm.hf.rows import FormTable, Rows
-from rec.llm.request import Request, Response
+from rec.llm.request import Request, Response, require_fit
 from rec.llm.sampler import SamplerSettings
 from rec.machine import use_threads
 
@@ -96,14 +96,8 @@ class Generator:
 
     def _samples(self, requests: Iterable[Request]) -> list[Sample]:
         """All samples, those of the longest prompts first, so that lack of memory shows early."""
-        fitting = []
-        for request in requests:
-            if len(request.prompt) + self.form.longest > self.context:
-                raise RecError(
-                    f"prompt {request.key}: {len(request.prompt)} tokens and a response of up to "
-                    f"{self.form.longest} exceed llm.context ({self.context})"
-                )
-            fitting.append(request)
+        fitting = list(requests)
+        require_fit(fitting, self.form.longest, self.context)
         fitting.sort(key=lambda request: len(request.prompt), reverse=True)
         return [Sample(request, index) for request in fitting for index in request.seeds]
 

@@ -17,6 +17,10 @@ are off are named too: a server's own defaults are others (1.1 as penalty in lla
 in vLLM what the model's publisher advises). `best_of`, `echo` and `suffix`, which llama-server
 refuses, are never sent.
 
+A server is asked for the names of its models before it draws (see `rec.llm.server.models`).
+Requests that time out, whose connection is refused or breaks, or that the server answers with
+status 429 or 5xx are tried again (see `rec.llm.server.http`); any other failure ends the drawing.
+
 As text a prompt keeps its control tokens, but text that spells one is changed (see
 `rec.llm.server.wire.PromptText`), and the server may cut words at a message's ends into other
 tokens. A BOS token comes from the server where the vocabulary asks for it.
@@ -27,9 +31,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
+from collections.abc import Generator, Iterable, Sequence
+from itertools import chain, count, islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,13 +43,13 @@ from rec.llm.request import Request, Response
 from rec.llm.sampler import SamplerSettings
 from rec.llm.server.endpoint import Endpoint
 from rec.llm.server.http import Poster
+from rec.llm.server.models import require_model
+from rec.llm.server.run import Run
 from rec.llm.server.wire import AnswerTokens, PromptText
 from rec.seeds import derive_seed
 
-_Job = tuple[Request, int, int]  # with the sample and its seed
-_Draw = Callable[[Poster, Request, int, int], Response]
-
-ATTEMPTS = 6  # requests for one slot
+ATTEMPTS = 6  # requests in a row for a slot that bring no token
+REST = 3  # tokens that complete a character
 FEW_EMPTY = 8  # slots that may stay empty, whatever their share
 
 
@@ -59,9 +62,11 @@ class CompletionServer:
 
     A slot is one request: all that stands before it, until the end of the line. What the server
     writes is tokenized here. Where its text has fewer tokens than the limit that it met, it is
-    asked for the rest. The end and blanks cannot be forbidden for the first token alone, so a slot
-    that came empty is asked again with a `logit_bias` against them and few tokens, until
-    something is written, then without. A slot that stays empty becomes "none"; how many did is
+    asked for the rest. After ATTEMPTS requests in a row that brought no token the slot ends where
+    it is, and training takes that for the LLM's choice (a slot counts as cut by its length alone).
+    The end and blanks cannot be forbidden for the first token alone, so a slot that came empty is
+    asked again with a `logit_bias` against them and few tokens, until something is written, then
+    without. A slot that stays empty becomes "none" and is counted in its response; how many did is
     printed at the end of a `with`.
 
     Raises RecError for an address that is none, and for a key that would go unencrypted to another
@@ -93,7 +98,7 @@ class CompletionServer:
         self._text = PromptText(model) if prompts == "text" else None
         self._sampling = _sampling(settings)
         self._lock = threading.Lock()
-        self._runs: set[_Run] = set()
+        self._runs: set[Run] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -106,8 +111,8 @@ class CompletionServer:
     ) -> None:
         self.close()
         if kind is None and self.empty_slots:
-            count = f"{self.empty_slots} of {self.slots} slots"
-            print(f"{self.endpoint.address}: {count} stayed empty, now 'none'", file=sys.stderr)
+            share = f"{self.empty_slots} of {self.slots} slots"
+            print(f"{self.endpoint.address}: {share} stayed empty, now 'none'", file=sys.stderr)
 
     def close(self) -> None:
         """Break off what an unfinished `generate` waits for."""
@@ -118,20 +123,27 @@ class CompletionServer:
         """Yield the responses of all requests as they are finished, in no particular order.
 
         It may be abandoned: requests under way are broken off. Raises RecError where the server
-        does not answer, refuses a request, answers something else than a completion, or leaves
-        most slots empty.
+        does not list a model `name`, does not answer, refuses a request, answers something else
+        than a completion, or leaves most slots empty; what arrived by then is yielded before.
         """
-        run = _Run(self.endpoint, self.parallel)
+        run = Run(self.endpoint, self.parallel)
         self._runs.add(run)
         jobs = ((request, *pair) for request in requests for pair in request.seeds.items())
         try:
-            for job in islice(jobs, 2 * self.parallel):
+            first = next(jobs, None)
+            if first is None:
+                return
+            require_model(run.poster, self.name)
+            for job in islice(chain([first], jobs), 2 * self.parallel):
                 run.start(self._draw, job)
             while run.waiting:
-                for response in run.finished():
-                    for job in islice(jobs, 1):
+                responses, error = run.finished()
+                for response in responses:
+                    for job in islice(jobs, 0 if error else 1):
                         run.start(self._draw, job)
                     yield response
+                if error:
+                    raise error
         finally:
             self._runs.discard(run)
             run.close()
@@ -139,11 +151,14 @@ class CompletionServer:
     def _draw(self, poster: Poster, request: Request, sample: int, seed: int) -> Response:
         start = time.perf_counter()
         written: list[int] = []
-        cut_slots = 0
+        cut_slots = empty_slots = 0
         for number, slot in enumerate(self.form.slots):
             written += [*([self.form.end] if number else []), *slot.label]
             own = derive_seed(seed, "slot", number) if len(self.form.slots) > 1 else seed
             filled = self._fill(poster, [*request.prompt, *written], slot.limit, own)
+            self._count(bool(filled))
+            empty_slots += not filled
+            filled = filled or self._none[: slot.limit]
             written += filled
             cut_slots += len(filled) == slot.limit
         return Response(
@@ -153,14 +168,17 @@ class CompletionServer:
             prompt_tokens=len(request.prompt),
             token_ids=tuple(written),
             cut_slots=cut_slots,
+            empty_slots=empty_slots,
             seconds=time.perf_counter() - start,
         )
 
     def _fill(self, poster: Poster, before: Sequence[int], limit: int, seed: int) -> list[int]:
-        """The tokens of one slot, `limit` at most."""
+        """The tokens of one slot, `limit` at most; none where it stays empty."""
         ids: list[int] = []
-        for attempt in range(ATTEMPTS):
-            body = self._body([*before, *ids], limit - len(ids))
+        idle = 0  # requests since one that brought tokens
+        for attempt in count():
+            # The limit may fall into a character, which comes as no token unless it is whole.
+            body = self._body([*before, *ids], limit - len(ids) + (REST if idle else 0))
             body["seed"] = derive_seed(seed, "again", attempt) if attempt else seed
             if attempt and not ids:
                 # One token, as in the engine; more where it was a part of a character.
@@ -168,10 +186,10 @@ class CompletionServer:
             text, ended = _completion(poster, body)
             more, closed = self._answers.read(text, first=not ids)
             ids = [*ids, *more][:limit]
-            if ids and (ended or closed or len(ids) == limit):
+            idle = 0 if more else idle + 1
+            if idle == ATTEMPTS or (ids and (ended or closed or len(ids) == limit)):
                 break
-        self._count(bool(ids))
-        return ids or self._none[:limit]
+        return ids
 
     def _body(self, prompt: Sequence[int], tokens: int) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -197,32 +215,6 @@ class CompletionServer:
                 f" requests each; is {self.name} the model of llm.name, and does the server know"
                 " logit_bias?"
             )
-
-
-class _Run:
-    """One call of `generate`: its threads and connections."""
-
-    def __init__(self, endpoint: Endpoint, parallel: int) -> None:
-        self.poster = Poster(endpoint, parallel)
-        self.pool = ThreadPoolExecutor(parallel, thread_name_prefix="completions")
-        self.waiting: set[Future[Response]] = set()
-
-    def start(self, draw: _Draw, job: _Job) -> None:
-        self.waiting.add(self.pool.submit(draw, self.poster, *job))
-
-    def finished(self) -> list[Response]:
-        """Wait for some responses."""
-        done, self.waiting = wait(self.waiting, return_when=FIRST_COMPLETED)
-        return [future.result() for future in done]
-
-    def close(self) -> None:
-        """Cancel what waits, break off what runs, and wait for the threads."""
-        running = {future for future in self.waiting if not future.cancel()}
-        while running:
-            self.poster.abort()
-            running = wait(running, timeout=0.1).not_done
-        self.pool.shutdown()
-        self.poster.close()
 
 
 def _sampling(settings: SamplerSettings) -> dict[str, float]:

@@ -1,4 +1,11 @@
-"""Posting JSON to a server: time-outs, retries, and breaking off."""
+"""Asking a server in JSON: time-outs, retries, and breaking off.
+
+A request is tried again where no answer came in time, where the connection could not be made, was
+refused or broke, and where the server said status 429 or 5xx. It is not tried again after any
+other status, after 501 (the server lacks what was asked for), after a 500 that says that the
+request was not understood, where the certificate is not trusted, and where the answer is no JSON
+object.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +13,15 @@ import email.utils
 import json
 import random
 import re
-import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
-from weakref import WeakSet
 
 import requests
-from requests.adapters import HTTPAdapter
 
 from rec.errors import RecError
+from rec.llm.server.connections import Connections
 from rec.llm.server.endpoint import KEY, Endpoint
 
 FIRST_DELAY = 1.0  # seconds before the second try; doubled before each further one
@@ -38,6 +40,14 @@ class Cancelled(Exception):
     """Work was broken off by `Poster.abort`."""
 
 
+class Refused(RecError):
+    """The server answered with a status after which no other try can succeed."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class _Transient(Exception):
     """A failure after which another try may succeed."""
 
@@ -46,67 +56,35 @@ class _Transient(Exception):
         self.reason, self.advice, self.delay = reason, advice, delay
 
 
-class _Adapter(HTTPAdapter):
-    """Knows its connections, so that another thread can break them off."""
-
-    def __init__(self, connections: int) -> None:
-        self.lock = threading.Lock()
-        self.connections: WeakSet[Any] = WeakSet()
-        super().__init__(pool_maxsize=connections)
-
-    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **options)
-        with self.lock:
-            if not isinstance(pool.ConnectionCls, _Recorder):
-                pool.ConnectionCls = _Recorder(pool.ConnectionCls, self)
-        return pool
-
-    def shut(self) -> None:
-        """End the reading and writing of all connections; whoever waits for them gets an error."""
-        with self.lock:
-            sockets = [connection.sock for connection in self.connections]
-        for one in sockets:
-            if isinstance(one, socket.socket):
-                with suppress(OSError):  # it may be closed
-                    socket.socket.shutdown(one, socket.SHUT_RDWR)
-
-
-@dataclass(frozen=True)
-class _Recorder:
-    """Makes connections of a class, and lets an adapter know them."""
-
-    kind: Callable[..., Any]
-    adapter: _Adapter
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        connection = self.kind(*args, **options)
-        with self.adapter.lock:
-            self.adapter.connections.add(connection)
-        return connection
-
-
 class Poster:
-    """Posts JSON to an endpoint from up to `connections` threads."""
+    """Asks an endpoint from up to `connections` threads, each a JSON object at a time."""
 
     def __init__(self, endpoint: Endpoint, connections: int) -> None:
         self.endpoint = endpoint
-        self._adapter = _Adapter(connections)
+        self._adapter = Connections(connections)
         self._cancelled = threading.Event()
         self._thread = threading.local()
         # A proxy cannot reach this machine, and the key may only go there unencrypted.
         self._proxies = {"no_proxy": endpoint.host} if endpoint.is_local else None
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The JSON object that the server answers with.
+        """The JSON object that the server answers a POST with.
 
-        Tries again, after a growing and random delay, where no answer came or the server says 429
-        or 5xx; a Retry-After is kept, up to the time-out. Raises RecError after the last try and
-        for any other answer than 200, and Cancelled after `abort`.
+        Tries again (see the module), after a growing and random delay; a Retry-After is kept, up
+        to the time-out. Raises RecError after the last try, Refused for a status other than 200
+        that is not tried again, and Cancelled after `abort`.
         """
+        return self._ask("POST", path, body)
+
+    def get(self, path: str) -> dict[str, Any]:
+        """The JSON object that the server answers a GET with, as for `post`."""
+        return self._ask("GET", path, None)
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         tries = self.endpoint.retries + 1
         for attempt in range(tries):
             try:
-                return self._once(path, body)
+                return self._once(method, path, body)
             except _Transient as error:
                 failure = error
             if attempt + 1 < tries:
@@ -117,7 +95,7 @@ class Poster:
         )
 
     def abort(self) -> None:
-        """Break off all that is under way; nothing can be posted any more."""
+        """Break off all that is under way; nothing can be asked any more."""
         self._cancelled.set()
         self._adapter.shut()
 
@@ -130,12 +108,13 @@ class Poster:
         if self._cancelled.wait(max(delay, min(wanted, self.endpoint.timeout))):
             raise Cancelled
 
-    def _once(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _once(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         if self._cancelled.is_set():
             raise Cancelled
         timeout = self.endpoint.timeout
         try:
-            response = self._session().post(
+            response = self._session().request(
+                method,
                 f"{self.endpoint.address}/{path}",
                 json=body,
                 auth=self._authorize,
@@ -170,7 +149,7 @@ class Poster:
         root: BaseException = error
         while cause := root.__cause__ or root.__context__:
             root = cause
-        reason = self._line(str(getattr(root, "strerror", None) or root)) or type(root).__name__
+        reason = self.line(str(getattr(root, "strerror", None) or root)) or type(root).__name__
         if isinstance(root, ssl.SSLCertVerificationError):
             return RecError(f"{self.endpoint.address}: its certificate is not trusted ({reason})")
         if isinstance(error, requests.ReadTimeout):
@@ -191,20 +170,20 @@ class Poster:
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            start = self._line(_text(response))
+            start = self.line(_text(response))
             raise RecError(f"{self.endpoint.address}: the answer is no JSON object: {start}")
         return content
 
-    def _refusal(self, response: requests.Response) -> RecError | _Transient:
+    def _refusal(self, response: requests.Response) -> Refused | _Transient:
         status = response.status_code
         said = f"status {status}: {self._said(response)}"
         # llama-cpp-python's server says 500 of a request that it does not understand.
         understood = "validation error" not in said
-        if understood and (status == 429 or status >= 500):
+        if understood and status != 501 and (status == 429 or status >= 500):
             delay = _seconds(response.headers.get("Retry-After", ""))
             return _Transient(said, "what does the log of that server say (machine.server)?", delay)
         hint = _STRINGS_ONLY if "valid string" in said else _HINTS.get(status, "")
-        return RecError(f"{self.endpoint.address}: {said}{hint}")
+        return Refused(f"{self.endpoint.address}: {said}{hint}", status)
 
     def _said(self, response: requests.Response) -> str:
         """The message of an error, wherever the kinds of servers put it."""
@@ -215,9 +194,9 @@ class Poster:
         for name in ("error", "message", "detail"):
             if isinstance(content, dict) and name in content:
                 content = content[name]
-        return self._line(str(content)) or "(it said nothing)"
+        return self.line(str(content)) or "(it said nothing)"
 
-    def _line(self, text: str) -> str:
+    def line(self, text: str) -> str:
         """One line of printable characters, without the key."""
         if self.endpoint.key:
             text = text.replace(self.endpoint.key, "***")

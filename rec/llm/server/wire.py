@@ -13,6 +13,7 @@ from rec.llm.form import Form
 from rec.llm.model import Model
 
 MOST_BIASED = 300  # tokens of a logit_bias
+_BREAK = re.compile(r"[\n\v\f\r]")  # the characters that `rec.llm.form` bans in a card
 _SPECIAL = (
     llama_cpp.LLAMA_TOKEN_ATTR_CONTROL
     | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -127,7 +128,7 @@ class AnswerTokens:
             text = (" " if blank.endswith(" ") else "") + bare if bare else ""
         ended = False
         if self.is_line:
-            line = text.splitlines()[0] if text else ""
+            line = _BREAK.split(text, maxsplit=1)[0]
             ended, text = line != text, line
         ids, closed = self._allowed(text)
         if first and ids and ids[0] in self.banned_first:

@@ -3,9 +3,11 @@
     ROOT/rec-store.txt           marks the folder as a store
     ROOT/DIGEST/space.json       the description of a space, for people
     ROOT/DIGEST/TIME-ID.jsonl    a segment: the responses that one process added, a line each
-    ROOT/DIGEST/runs.jsonl       a line per `find`: when, how many were wanted and found
+    ROOT/DIGEST/runs.jsonl       a line per `find` of any process: when, how many wanted and found
 
-A line is a checksum (16 hexadecimal digits), a blank and JSON.
+A line is a checksum (16 hexadecimal digits), a blank and JSON. The marker's lock is the store's: it
+is held while a store is opened, a segment is begun or the store is shown, and by a prune alone. The
+lock of a segment or of runs.jsonl is held by those that have it open.
 """
 
 from __future__ import annotations
@@ -31,16 +33,37 @@ SEGMENT = re.compile(r"\d{8}T\d{12}-[0-9a-f]{16}\.jsonl")
 
 _NOTE = b"Responses kept by rec: see `rec store show`. The folder can be deleted as a whole.\n"
 _HEAD = 17  # bytes before the JSON of a line
+_MARKER_PARTIAL = re.compile(rf"\.{re.escape(MARKER)}\.[0-9a-f]{{16}}\.partial")
 _PARTIAL = re.compile(r"\.(?P<final>.+?)(\.[0-9a-f]{16})?\.partial")
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 def make_root(root: Path) -> None:
-    """Make a folder a store."""
+    """Make a missing or empty folder a store; several processes may do so at once.
+
+    Raises RecError for a folder that holds something else.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    marker = root / MARKER
-    if not marker.exists():
-        marker.write_bytes(_NOTE)
+    if not is_store(root):
+        _create_file(root / MARKER, _NOTE)
+
+
+def is_store(root: Path) -> bool:
+    """Whether a folder is a store; False where it is missing or empty, so can become one.
+
+    Raises RecError for anything else. The marker is looked for last, since another process may be
+    making the store: whatever else it makes, it makes after the marker.
+    """
+    foreign = root.is_file() or (root.is_dir() and any(map(_is_foreign, root.iterdir())))
+    if (root / MARKER).is_file():
+        return True
+    if foreign:
+        raise RecError(f"{root}: not a response store")
+    return False
+
+
+def _is_foreign(path: Path) -> bool:
+    return not _MARKER_PARTIAL.fullmatch(path.name)
 
 
 def seal(payload: bytes) -> bytes:
@@ -90,9 +113,28 @@ def _is_own(name: str) -> bool:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file under a temporary name of this process alone, and rename it."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    partial = _partial(path)
     partial.write_bytes(content)
     partial.replace(path)
+
+
+def _create_file(path: Path, content: bytes) -> None:
+    """Write a file as a whole unless it is there; one that is there stays, and so do its locks."""
+    partial = _partial(path)
+    try:
+        partial.write_bytes(content)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
 
 
 def open_to_append(path: Path, *, new: bool = False) -> int:

@@ -2,8 +2,10 @@
 
 A store has a folder per *space*, which is what all responses of a sampling run share, named by the
 digest of its description. A response is found by its space, prompt, seed and sample alone. Each
-process writes a file of its own and nothing is changed in place, so writers wait for nobody;
-`rec.llm.store.files` has the layout, `rec.llm.store.upkeep` shows and prunes.
+process adds responses to a file of its own, its segment, and all append a line per search to one
+file, runs.jsonl; nothing is changed in place. So writers do not wait for each other. To open a
+store and to begin a segment they wait while `rec store prune` runs. `rec.llm.store.files` has the
+layout and the locks, `rec.llm.store.upkeep` shows and prunes.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from rec.errors import RecError
 from rec.llm.request import Request, Response
 from rec.llm.store import files
 
@@ -141,6 +144,7 @@ class ResponseStore:
                 token_ids=tuple(map(self._tokens.setdefault, ids, ids)),
                 cut_slots=entry["cut_slots"],
                 seconds=entry["seconds"],
+                empty_slots=entry["empty_slots"],
             )
         except (KeyError, TypeError, ValueError):  # undamaged, but of another version of rec
             self.damaged += 1
@@ -169,15 +173,24 @@ class ResponseStore:
 
 
 def store_root(default: Path = PLACE) -> Path:
-    """Where responses are kept: REC_STORE where it is set, else `default` in the current folder.
+    """Where responses are kept: REC_STORE where it is set, else `default` in the clone.
 
-    DVC runs queued and temporary experiments in copies below CLONE/.dvc/tmp/exps. There it is
-    `default` in the clone, so that all experiments of a clone share one store.
+    The clone is the nearest folder with a `.dvc` folder, from the current one upwards, else the
+    current one. A relative REC_STORE counts from the current folder. DVC runs queued and temporary
+    experiments in copies below CLONE/.dvc/tmp/exps: there both count from CLONE, so that all
+    experiments of a clone share one store. Raises RecError for a REC_STORE of an unknown user.
     """
+    here = Path.cwd()
+    clone, experiment, _ = f"{here}/".partition("/.dvc/tmp/exps/")
+    if experiment:
+        here = Path(clone or "/")
     if chosen := os.environ.get("REC_STORE"):
-        return Path(chosen).expanduser().absolute()
-    clone, _, _ = f"{Path.cwd()}/".partition("/.dvc/tmp/exps/")
-    return Path(clone or "/") / default
+        try:
+            return here / Path(chosen).expanduser()
+        except RuntimeError as error:
+            raise RecError(f"REC_STORE ({chosen}): no home folder of that user") from error
+    holders = (folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir())
+    return next(holders, here) / default
 
 
 def space_digest(space: Mapping[str, Any]) -> str:
@@ -208,6 +221,7 @@ def _payload(key: bytes, response: Response) -> bytes:
         "seed": response.seed,
         "prompt_tokens": response.prompt_tokens,
         "cut_slots": response.cut_slots,
+        "empty_slots": response.empty_slots,
         "seconds": response.seconds,
         "token_ids": response.token_ids,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,10 +13,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rec.errors import RecError
 from rec.files import atomic_path
 from rec.llm.store import files
 from rec.llm.store.responses import payload_key, read_description
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def spaces(root: Path) -> list[SpaceSummary]:
     Raises RecError where the folder is not a response store or cannot be read.
     """
     with files.storage(root):
-        if not _is_store(root):
+        if not files.is_store(root):
             return []
         with files.locked(root):
             return _summaries(root)
@@ -63,15 +65,16 @@ def prune(
     keep_bytes: int | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove the spaces that were used least recently, and compact the others.
+    """Remove the spaces that were used least recently, then compact the others.
 
     Removed are those whose last use is more than `older_than` ago, then as many as it takes for
-    the rest to have at most `keep_bytes`. A space that a process has open is never removed, and a
-    segment that a process may still write stays as it is. With `dry_run` nothing is changed.
+    the rest to have at most `keep_bytes` as they are. What a full disk has no room to compact stays
+    as it is. A space that a process has open is never removed, and a segment that a process may
+    still write stays as it is. With `dry_run` nothing is changed.
     Raises RecError where the folder is not a response store or cannot be changed.
     """
     with files.storage(root):
-        if not _is_store(root):
+        if not files.is_store(root):
             return Pruned((), (), 0, 0)
         with files.locked(root, exclusive=True):
             return _prune(root, older_than, keep_bytes, dry_run)
@@ -80,27 +83,25 @@ def prune(
 def _prune(
     root: Path, older_than: timedelta | None, keep_bytes: int | None, dry_run: bool
 ) -> Pruned:
-    found = _summaries(root)[::-1]
+    found = _summaries(root)[::-1]  # so the old ones come first
     now = datetime.now(UTC)
-    removed = [
-        space
-        for space in found
-        if older_than is not None
-        and now - space.last_used > older_than
-        and _remove(root / space.digest, dry_run)
-    ]
-    saved = {s.digest: _compact(root / s.digest, dry_run) for s in found if s not in removed}
-    sizes = {s.digest: s.bytes - (saved[s.digest] or 0) for s in found if s.digest in saved}
+    total = left = sum(space.bytes for space in found)
+    removed, kept = list[SpaceSummary](), list[SpaceSummary]()
     for space in found:
-        if keep_bytes is None or sum(sizes.values()) <= keep_bytes:
-            break
-        if space.digest in sizes and _remove(root / space.digest, dry_run):
+        old = older_than is not None and now - space.last_used > older_than
+        beyond = keep_bytes is not None and left > keep_bytes
+        if (old or beyond) and _remove(root / space.digest, dry_run):
             removed.append(space)
-            del sizes[space.digest]
-    compacted = [s for s in found if s.digest in sizes and saved[s.digest] is not None]
-    left = sum(sizes.values())
-    freed = sum(space.bytes for space in found) - left
-    return Pruned(tuple(removed), tuple(compacted), freed, left)
+            left -= space.bytes
+        else:
+            kept.append(space)
+    compacted = []
+    for space in kept:
+        saved = _merge(root / space.digest, dry_run)
+        if saved is not None:
+            compacted.append(space)
+            left -= saved
+    return Pruned(tuple(removed), tuple(compacted), total - left, left)
 
 
 def _remove(folder: Path, dry_run: bool) -> bool:
@@ -115,7 +116,7 @@ def _remove(folder: Path, dry_run: bool) -> bool:
     return True
 
 
-def _compact(folder: Path, dry_run: bool) -> int | None:
+def _merge(folder: Path, dry_run: bool) -> int | None:
     """Merge neighbouring segments; the bytes that it saves, or None where nothing is to do.
 
     Only neighbours, so that of two responses with the same key the one that won still wins.
@@ -132,24 +133,36 @@ def _compact(folder: Path, dry_run: bool) -> int | None:
         after = sum(len(files.seal(payload)) for payload in _distinct(run))
         if len(run) == 1 and before == after > 0:
             continue
-        saved.append(before - after)
-        if not dry_run:
-            _rewrite(run, empty=not after)
+        if dry_run or _rewrite(run, empty=not after):
+            saved.append(before - after)
     return sum(saved) if saved else None
 
 
-def _rewrite(run: Sequence[Path], *, empty: bool) -> None:
-    """Put all into the first segment, then remove the others; a crash leaves duplicates at most."""
-    newest = max(path.stat().st_mtime_ns for path in run)
+def _rewrite(run: Sequence[Path], *, empty: bool) -> bool:
+    """Put all into the first segment, then remove the others; False where the disk is full.
+
+    A crash leaves duplicates at most.
+    """
     if not empty:
-        with atomic_path(run[0]) as partial:
-            with partial.open("wb") as file:
-                file.writelines(map(files.seal, _distinct(run)))
-                file.flush()
-                os.fsync(file.fileno())
-            os.utime(partial, ns=(newest, newest))
+        try:
+            _write_merged(run)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            return False
     for path in run if empty else run[1:]:
         path.unlink()
+    return True
+
+
+def _write_merged(run: Sequence[Path]) -> None:
+    newest = max(path.stat().st_mtime_ns for path in run)
+    with atomic_path(run[0]) as partial:
+        with partial.open("wb") as file:
+            file.writelines(map(files.seal, _distinct(run)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(partial, ns=(newest, newest))
 
 
 def _distinct(segments: Iterable[Path]) -> Iterator[bytes]:
@@ -164,14 +177,6 @@ def _distinct(segments: Iterable[Path]) -> Iterator[bytes]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size
-
-
-def _is_store(root: Path) -> bool:
-    if (root / files.MARKER).is_file():
-        return True
-    if root.is_file() or (root.is_dir() and any(root.iterdir())):
-        raise RecError(f"{root}: not a response store")
-    return False
 
 
 def _summaries(root: Path) -> list[SpaceSummary]:

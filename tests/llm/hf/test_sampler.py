@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rec.llm.form import Form, TokenSlot, by_policy
 from rec.llm.hf.rows import FormTable, Rows
 from rec.llm.hf.sampler import PENALTY_WINDOW, draw, penalise, uniform_numbers
-from rec.llm.sampler import SamplerSettings, sampler_chain
+from rec.llm.sampler import SamplerSettings, banning, sampler_chain
 
 PLAIN = SamplerSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0)
 CHAINS = {
@@ -45,7 +45,9 @@ def llama_shares(
     logits: NDArray[np.float32], settings: SamplerSettings, seen: Sequence[int]
 ) -> NDArray[np.float64]:
     """The distribution that llama.cpp's chain draws from, after it has seen some tokens."""
-    chain = sampler_chain(cast(Any, SimpleNamespace(size=len(logits))), settings, 1, BANNED)
+    chain = sampler_chain(
+        cast(Any, SimpleNamespace(size=len(logits))), settings, 1, banning(BANNED)
+    )
     for token in seen:
         llama_cpp.llama_sampler_accept(chain, token)
     data = (llama_cpp.llama_token_data * len(logits))()

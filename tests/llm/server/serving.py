@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,15 +48,26 @@ class Asked:
     headers: Mapping[str, str]
 
 
+def catalogue(*names: str) -> Reply:
+    """What a server with models of these names answers at /models."""
+    models = [{"id": name, "object": "model"} for name in names]
+    return Reply(body=json.dumps({"object": "list", "data": models}).encode())
+
+
 Answer = Callable[[int, dict[str, Any]], Reply]
 
 
 class Obedient:
-    """A server that answers by a function of a request's number and body, and notes all it got."""
+    """A server that answers by a function of a request's number and body, and notes all it got.
 
-    def __init__(self, answer: Answer, certificate: Path | None = None) -> None:
+    To a GET it answers with `listed`, one after the other, the last as often as asked.
+    """
+
+    def __init__(self, answer: Answer, certificate: Path | None, listed: Sequence[Reply]) -> None:
         self.answer = answer
+        self.listed = listed
         self.asked: list[Asked] = []
+        self.got: list[Asked] = []
         self.in_flight = self.most_in_flight = 0
         self.broken_off = threading.Event()  # a client left before its answer
         self.lock = threading.Lock()
@@ -106,6 +117,10 @@ class Obedient:
                     return
                 self.reply(reply)
 
+            def do_GET(self) -> None:
+                outer.got.append(Asked(self.path, {}, dict(self.headers)))
+                self.reply(outer.listed[min(len(outer.got), len(outer.listed)) - 1])
+
             def left(self) -> bool:
                 self.connection.settimeout(0.001)
                 try:
@@ -136,9 +151,11 @@ class Obedient:
 
 
 @contextmanager
-def obedient(answer: Answer, certificate: Path | None = None) -> Iterator[Obedient]:
+def obedient(
+    answer: Answer, certificate: Path | None = None, listed: Sequence[Reply] = (catalogue("tiny"),)
+) -> Iterator[Obedient]:
     """A running server that answers by `answer`, over TLS where it has a certificate."""
-    server = Obedient(answer, certificate)
+    server = Obedient(answer, certificate, listed)
     server.server.daemon_threads = True
     thread = threading.Thread(target=server.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,7 +19,7 @@ from rec.llm.model import Model
 from rec.llm.request import Request, Response
 from rec.llm.sampler import SamplerSettings
 from rec.llm.server import http
-from rec.llm.server.completions import ATTEMPTS, FEW_EMPTY, CompletionServer
+from rec.llm.server.completions import ATTEMPTS, FEW_EMPTY, REST, CompletionServer
 from rec.llm.server.endpoint import KEY
 from rec.llm.server.http import Poster
 from rec.llm.server.wire import PromptText
@@ -227,7 +228,7 @@ def test_a_server_that_takes_no_token_ids_is_told_at_once(served: dict[str, Serv
     one = served["lines"]
     form = card(one.model, LABELS, 5)
     with (
-        backend(one.model, form, one.address) as server,
+        backend(one.model, form, one.address, name=one.name) as server,
         pytest.raises(RecError, match=r"machine\.server_prompts: text"),
     ):
         list(server.generate(ask(one.model, CONTENTS)))
@@ -238,7 +239,7 @@ def test_a_prompt_beyond_the_context_is_told(served: dict[str, Served]) -> None:
     form = card(one.model, LABELS, 5)
     long = [Request("user:1", chat(one.model, " films" * 600), {0: 1})]
     with (
-        backend(one.model, form, one.address, prompts="text") as server,
+        backend(one.model, form, one.address, name=one.name, prompts="text") as server,
         pytest.raises(RecError, match="status 400: This model's maximum context length is 512"),
     ):
         list(server.generate(long))
@@ -319,12 +320,52 @@ def test_what_the_limit_cut_short_is_asked_for(model: Model) -> None:
         drawn = draw(backend(model, form, server.address), [request])
         bodies = server.bodies
     loved = model.tokenize(" loved")
-    assert [body["max_tokens"] for body in bodies] == [4, 3, 3]
+    assert [body["max_tokens"] for body in bodies] == [4, 3, 3 + REST]
     assert [body["prompt"][len(request.prompt) :] for body in bodies] == [[], loved, loved]
     assert len({body["seed"] for body in bodies}) == 3
     (response,) = drawn.values()
     assert response.cut_slots == 1
     assert model.detokenize(response.token_ids) == " loved films people the"
+
+
+def test_a_server_with_a_low_limit_of_its_own(model: Model) -> None:
+    """A slot is asked for until it is full: an end after some answers would be no LLM's choice."""
+    form = free_text(model, 2 * ATTEMPTS)
+    with obedient(lambda *_: Reply(" loved", "length")) as server:
+        drawn = draw(backend(model, form, server.address), ask(model, ["films"]))
+    (response,) = drawn.values()
+    assert response.cut_slots == 1
+    assert len(response.token_ids) == 2 * ATTEMPTS
+
+
+def test_a_limit_within_a_character_cuts_it(model: Model) -> None:
+    """The engine would have written its first token; a server shows none but whole ones."""
+    form = free_text(model, 2)
+    ids = [*model.tokenize(" loved"), *model.tokenize("\u65e5")]
+    assert len(ids) > 3
+
+    def rest(_: int, body: dict[str, Any]) -> Reply:
+        if body["max_tokens"] == 2:
+            return Reply(" loved\ufffd", "length")
+        return Reply("\u65e5" if body["max_tokens"] >= len(ids) - 1 else "\ufffd", "length")
+
+    with obedient(rest) as server:
+        drawn = draw(backend(model, form, server.address), ask(model, ["films"]))
+        assert len(server.asked) == 3
+    (response,) = drawn.values()
+    assert response.cut_slots == 1
+    assert list(response.token_ids) == ids[:2]
+
+
+def test_a_slot_that_gets_no_further_ends(model: Model) -> None:
+    form = free_text(model, 9)
+    texts = [Reply(" loved", "length"), Reply("", "length")]
+    with obedient(lambda number, _: texts[min(number, 1)]) as server:
+        drawn = draw(backend(model, form, server.address), ask(model, ["films"]))
+        assert len(server.asked) == 1 + ATTEMPTS
+    (response,) = drawn.values()
+    assert (response.cut_slots, response.empty_slots) == (0, 0)
+    assert model.detokenize(response.token_ids) == " loved"
 
 
 def test_an_empty_slot_is_asked_again(model: Model) -> None:
@@ -339,6 +380,7 @@ def test_an_empty_slot_is_asked_again(model: Model) -> None:
     assert len({body["seed"] for body in bodies}) == 4
     (response,) = drawn.values()
     assert model.detokenize(response.token_ids) == " loved films"
+    assert response.empty_slots == 0
 
 
 def test_a_slot_that_stays_empty_is_none(model: Model, capsys: pytest.CaptureFixture[str]) -> None:
@@ -356,6 +398,7 @@ def test_a_slot_that_stays_empty_is_none(model: Model, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == told
     texts = {model.detokenize(response.token_ids) for response in drawn.values()}
     assert texts == {"Loved films: loved\nMood: none"}
+    assert [response.empty_slots for response in drawn.values()] == [1] * len(CONTENTS)
 
 
 def test_a_server_that_writes_nothing_is_an_error(model: Model) -> None:
@@ -389,6 +432,31 @@ def test_what_is_no_completion(model: Model, body: bytes, words: str) -> None:
         assert str(caught.value).startswith(f"{server.address}: ")
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_what_arrived_beside_a_failure_is_yielded(model: Model) -> None:
+    requests = ask(model, CONTENTS)
+    bad = list(requests[1].prompt)
+
+    def one_fails(_: int, body: dict[str, Any]) -> Reply:
+        return Reply(status=400) if body["prompt"] == bad else Reply(" loved")
+
+    def in_time() -> Iterator[Request]:
+        """Give no end before all that was asked has come back."""
+        yield from requests
+        (run,) = some._runs
+        while not all(future.done() for future in run.waiting):
+            time.sleep(0.01)
+
+    drawn: list[str] = []
+    with (
+        obedient(one_fails) as server,
+        backend(model, free_text(model, 5), server.address, parallel=3) as some,
+        pytest.raises(RecError, match="status 400"),
+    ):
+        for response in some.generate(in_time()):
+            drawn.append(response.key)
+    assert sorted(drawn) == [one.key for one in requests if one is not requests[1]]
 
 
 def test_requests_are_under_way_together(model: Model) -> None:
@@ -530,4 +598,4 @@ def test_any_answers_keep_the_form(
     request = Request("user:1", chat(model, HOSTILE), {0: 7})
     response = some._draw(cast(Poster, script), request, 0, 7)
     check(form, response)
-    assert script.asked <= ATTEMPTS * len(form.slots)
+    assert script.asked <= ATTEMPTS * limit * len(form.slots)

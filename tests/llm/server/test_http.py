@@ -99,6 +99,7 @@ def test_the_last_failure_is_told(retries: int) -> None:
             "no model x; is sampling.server_mod",
         ),
         (Reply(status=422, body=b'{"detail": [{"msg": "extra"}]}'), "status 422: [{'msg': 'extra'"),
+        (Reply(status=501, body=b"no such thing"), "status 501: no such thing"),
         (Reply(status=418, body=b""), "status 418: (it said nothing)"),
         (Reply(status=400, body=b"\xff\x00\x1b[31m" + b"x" * 5000), "status 400: \ufffd [31mxxx"),
         (Reply(status=307, headers={"Location": "http://elsewhere/"}, body=b"go"), "307: go"),

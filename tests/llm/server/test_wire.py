@@ -11,14 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rec.errors import RecError
+from rec.llm import form
 from rec.llm.form import Form, card, free_text
 from rec.llm.model import Model
+from rec.llm.server import wire
 from rec.llm.server.wire import MOST_BIASED, AnswerTokens, PromptText
 from tests.llm.server.wordy import make_wordy
 from tests.llm.tiny import CHATML, CONTROL, USER_DEFINED
 
 SPELLED = [*CONTROL, USER_DEFINED, "<", "<|", "|>", "im_end", "<tool", "call>", "< "]
 BLANKS = [" ", "  ", "\n", "\r\n", "\t", "\v", "\x1c", "\x85", "\u2028", "\xa0", "\u3000"]
+KEPT = "\x1c\x1d\x1e\x85\u2028\u2029"  # line breaks for `str.splitlines`, not for a form
 WORDS = [
     "loved",
     " films",
@@ -57,11 +60,11 @@ def free(model: Model) -> AnswerTokens:
 
 
 def check(answers: AnswerTokens, ids: list[int], *, first: bool) -> None:
-    form: Form = answers.form
-    assert form.end not in ids
-    assert not set(ids) & set(form.banned)
+    own: Form = answers.form
+    assert own.end not in ids
+    assert not set(ids) & set(own.banned)
     if first and ids:
-        assert ids[0] not in form.banned_first
+        assert ids[0] not in own.banned_first
 
 
 @given(text=ANY_TEXT, first=st.booleans())
@@ -96,7 +99,9 @@ def test_free_text_is_kept_but_for_its_first_blanks(free: AnswerTokens, text: st
         (" loved\nMood: dark", True, " loved", True),
         (" loved\n", True, " loved", True),
         (" loved\r", True, " loved", True),
-        (" loved\u2028films", True, " loved", True),
+        (" loved\vfilms", True, " loved", True),
+        (" loved\ffilms", True, " loved", True),
+        *((f" loved{mark}films", True, f" loved{mark}films", False) for mark in KEPT),
         (" \u65e5\u672c", True, "\u65e5\u672c", False),
         (" a\ufffd\ud800b", True, " ab", False),
         (" loved<|im_end|>", True, " loved", False),
@@ -115,6 +120,10 @@ def test_a_line_of_a_card(
     ids, closed = lines.read(text, first=first)
     assert lines.model.detokenize(ids) == kept
     assert closed == ended
+
+
+def test_a_line_breaks_where_the_form_bans() -> None:
+    assert wire._BREAK.pattern.encode() == form._BREAK.pattern
 
 
 def test_what_ends_a_slot_is_text_or_nothing(lines: AnswerTokens, free: AnswerTokens) -> None:

@@ -39,7 +39,7 @@ def draw(request: Request, sample: int, tokens: int = 5) -> Response:
     seed = request.seeds[sample]
     first = derive_seed(request.prompt, seed, sample) % 100_000
     ids = tuple(range(first, first + tokens))
-    return Response(request.key, sample, seed, len(request.prompt), ids, sample, 0.5)
+    return Response(request.key, sample, seed, len(request.prompt), ids, sample, 0.5, sample + 1)
 
 
 def draw_all(wanted: Sequence[Request], tokens: int = 5) -> Iterator[Drawn]:

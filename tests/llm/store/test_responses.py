@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rec.errors import RecError
 from rec.llm.request import Request, Response
 from rec.llm.store import files
-from rec.llm.store.responses import ResponseStore, response_keys, space_digest, store_root
+from rec.llm.store.responses import ResponseStore, response_keys, space_digest
 from tests.llm.store.storing import (
     SAMPLES,
     SPACE,
@@ -257,6 +257,18 @@ def test_a_response_of_another_version_is_drawn_again(tmp_path: Path) -> None:
         assert store.find([request]) == ([draw(request, 0)], [])
 
 
+def test_a_response_without_empty_slots_is_of_another_version(tmp_path: Path) -> None:
+    (request,) = requests(1)
+    (segment,) = files.segments(fill(tmp_path, [request]))
+    entries = [json.loads(payload or b"") for payload in files.payloads(segment)]
+    assert [entry.pop("empty_slots") for entry in entries] == [1, 2, 3]
+    lines = (json.dumps(entry, separators=(",", ":")).encode() for entry in entries)
+    segment.write_bytes(b"".join(map(files.seal, lines)))
+    with ResponseStore(tmp_path, SPACE) as store:
+        assert store.find([request]) == ([], [request])
+        assert store.damaged == SAMPLES
+
+
 # Several processes
 
 
@@ -343,34 +355,3 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fcntl, "flock", flock)
     fill(tmp_path, requests(USERS))
     check_whole(tmp_path, requests(USERS))
-
-
-# Where it lies
-
-
-def test_the_folder_is_below_the_current_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("REC_STORE", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert store_root(Path(".cache/responses")) == tmp_path / ".cache/responses"
-    assert store_root(tmp_path / "x") == tmp_path / "x"
-
-
-@pytest.mark.parametrize("copy", ["tmp1", "standalone/tmp2/deeper", "tmp3/.dvc/tmp/exps/tmp4", ""])
-def test_experiments_share_the_folder_of_the_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copy: str
-) -> None:
-    monkeypatch.delenv("REC_STORE", raising=False)
-    folder = tmp_path / ".dvc/tmp/exps" / copy
-    folder.mkdir(parents=True)
-    monkeypatch.chdir(folder)
-    assert store_root(Path(".cache/responses")) == tmp_path / ".cache/responses"
-
-
-def test_the_environment_names_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REC_STORE", "there")
-    assert store_root(Path("default")) == tmp_path / "there"
-    monkeypatch.setenv("REC_STORE", "")
-    assert store_root(Path("default")) == tmp_path / "default"

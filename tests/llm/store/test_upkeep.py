@@ -14,7 +14,7 @@ import pytest
 
 from rec.errors import RecError
 from rec.llm.request import Response
-from rec.llm.store import files
+from rec.llm.store import files, upkeep
 from rec.llm.store.responses import ResponseStore, space_digest
 from rec.llm.store.upkeep import prune, spaces
 from tests.llm.store.storing import (
@@ -143,14 +143,53 @@ def test_prune_by_size(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [files.MARKER]
 
 
-def test_compacting_comes_before_removing_by_size(tmp_path: Path) -> None:
-    first = fill(tmp_path, requests(4), other(0))
-    (segment,) = files.segments(first)
-    second = fill(tmp_path, requests(4), other(1))
-    need = size(first) + size(second)
-    (first / files.segment_name()).write_bytes(segment.read_bytes())
-    done = prune(tmp_path, keep_bytes=need)
-    assert (done.removed, len(done.compacted), done.left) == ((), 1, need)
+def full_disk(path: Path, *_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_a_full_disk_can_be_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = aged_spaces(tmp_path)
+    fill(tmp_path, requests(8, 4), other(0))
+    (folders[1] / f".{files.segment_name()}.partial").write_bytes(b"left by a kill")
+    keep = size(folders[0]) + size(folders[1])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_disk)
+        done = prune(tmp_path, keep_bytes=keep)
+    assert [folder.exists() for folder in folders] == [True, True, False, False]
+    assert [space.digest for space in done.compacted] == [folders[1].name]
+    assert done.left == size(folders[0]) + size(folders[1])
+    assert len(files.segments(folders[0])) == 2
+    check_whole(tmp_path, requests(8), other(0))
+    assert len(prune(tmp_path).compacted) == 1
+    assert len(files.segments(folders[0])) == 1
+
+
+def test_removing_by_size_comes_before_compacting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = aged_spaces(tmp_path)[:2]
+    fill(tmp_path, requests(8, 4), other(1))
+    age(folders[1], 10)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full_disk)  # so that an attempt would be seen
+        patched.setattr(upkeep, "_FULL", set())
+        done = prune(tmp_path, keep_bytes=size(folders[0]))
+    assert [space.digest for space in done.removed][-1] == folders[1].name
+    assert done.compacted == ()
+
+
+def test_other_errors_of_compacting_are_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    fill(tmp_path, requests(1))
+    fill(tmp_path, requests(2, 1))
+    with monkeypatch.context() as patched, pytest.raises(RecError, match="Input/output"):
+        patched.setattr(os, "fsync", broken)
+        prune(tmp_path)
+    check_whole(tmp_path, requests(2))
 
 
 def test_a_dry_run_changes_nothing_and_says_the_same(tmp_path: Path) -> None:
