@@ -22,7 +22,7 @@ _AGES = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _LONGEST = 40  # characters of a value in a description
-_HEADERS = ("space", "what", "responses", "size", "hit rate", "tokens/s", "last use")
+_HEADERS = ("space", "what", "responses", "size", "hit rate", "tokens/s each", "last use")
 
 
 class Age(click.ParamType[timedelta]):
@@ -121,7 +121,7 @@ def prune(root: Path | None, older_than: timedelta | None, keep: int | None, dry
 
 
 def summary(what: Mapping[str, Any]) -> str:
-    """A space's description on one line: digests and texts cut, lists by their length."""
+    """A space's description on one line: digests cut, lists by their length, nothing of null."""
     return ", ".join(f"{name} {value}" for name, value in _flat(what)) or "?"
 
 
@@ -129,13 +129,19 @@ def _flat(what: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in what.items():
         if isinstance(value, Mapping):
             yield from _flat(value)
+        elif isinstance(value, list) and value and all(map(_is_digest, value)):
+            yield name, "+".join(digest[:8] for digest in value)
         elif isinstance(value, list):
             yield name, f"[{len(value)}]"
-        elif isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32,}", value):
+        elif _is_digest(value):
             yield name, value[:8]
-        else:
-            text = "none" if value is None else str(value)
+        elif value is not None:
+            text = str(value)
             yield name, text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32,}", value) is not None
 
 
 def _row(space: SpaceSummary) -> tuple[str, ...]:

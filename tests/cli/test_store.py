@@ -39,8 +39,8 @@ def test_show(root: Path) -> None:
     assert result.exit_code == 0
     where, header, first, second, total = result.output.splitlines()
     assert where == f"responses in {root}"
-    assert " ".join(header.split()) == "space what responses size hit rate tokens/s last use"
-    assert "model aaaaaaaa, adapter none, temperature 0.7, top_k 40, form [2]" in first
+    assert " ".join(header.split()) == "space what responses size hit rate tokens/s each last use"
+    assert "model aaaaaaaa, temperature 0.7, top_k 40, form [2]" in first
     assert "adapter bbbbbbbb" in second
     assert total.split()[:4] == ["total", "2", "spaces", "30"]
     assert header.index("responses") == first.index("24 ") == total.index("30 ")
