@@ -3,10 +3,11 @@
 The same MovieLens prompts (`dvc repro prompts` makes them), N = 10 responses of up to 128 tokens of
 free text, by the engine, by a loop over `Llama.create_chat_completion` with the file as published,
 and by `generate` of transformers in bf16 with `num_return_sequences`. Each runs in a process of its
-own, one after the other. `--quick` takes two prompts. `--part scaling` measures the engine at 1 to
-64 sequences instead, `--part cache` a cache of streams against one for all sequences, `--part form`
-with the form of a card and without, `--part generator` the
-backend `transformers` of this project, which a GPU machine runs beside the others.
+own, one after the other. `--quick` takes four prompts for the engine, which draws them together,
+and the first of them for the others. `--part scaling` measures the engine at 1 to 64 sequences
+instead, `--part cache` a cache of streams against one for all sequences, `--part form` with the
+form of a card and without, `--part generator` the backend `transformers` of this project, which a
+GPU machine runs beside the others.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from bench.models import ROOT, imported, prompts
 
 N, TOKENS = 10, 128
 CARD_SLOT_TOKENS = 14  # a film card of seven such slots and their labels has about TOKENS tokens
+QUICK_ENGINE = 4  # prompts
 PARTS: dict[str, Callable[[str, int], dict[str, float]]] = {}
 
 
@@ -97,7 +99,7 @@ def engine(llm: str, count: int) -> dict[str, float]:
     from rec.machine import cores
 
     path = imported(llm).gguf
-    with Model(path, vocabulary_only=True) as model:
+    with Model(path) as model:
         form = free_text(model, TOKENS)
         longest = max(len(model.chat(row)) for row in prompts(count)["messages"]) + form.longest
         places = sequences_that_fit(model, longest, cores())
@@ -391,14 +393,14 @@ def measured(name: str, llm: str, count: int) -> dict[str, float]:
 
 @click.command()
 @click.option("--llm", default="smollm2-135m", show_default=True, help="A name in conf/llm.")
-@click.option("--quick", is_flag=True, help="Two prompts.")
+@click.option("--quick", is_flag=True, help="One prompt, four for the engine.")
 @click.option("--prompts", "count", default=16, show_default=True, help="Prompts of each part.")
 @click.option("--part", type=click.Choice(list(PARTS)), help="This part alone, in this process.")
 def main(llm: str, quick: bool, count: int, part: str | None) -> None:
     """Print the figures of sampling as JSON."""
     from rec.machine import device
 
-    count = 2 if quick else count
+    count = 1 if quick else count
     if part:
         print(json.dumps(PARTS[part](llm, count)))
         return
@@ -406,11 +408,14 @@ def main(llm: str, quick: bool, count: int, part: str | None) -> None:
     names = ["engine", "chat_completion", "transformers", "limits", "store"]
     if device() == "cuda":
         names.append("generator")
-    found = {name: measured(name, llm, count) for name in names}
+    found = {
+        name: measured(name, llm, QUICK_ENGINE if quick and name == "engine" else count)
+        for name in names
+    }
     rates = {name: figures.get("tokens_per_s", 0.0) for name, figures in found.items()}
     figures = {
         "llm": llm,
-        "prompts": count,
+        "prompts": QUICK_ENGINE if quick else count,
         "engine_tokens_per_s": rates["engine"],
         "chat_completion_tokens_per_s": rates["chat_completion"],
         "ratio_chat_completion": rates["engine"] / rates["chat_completion"],
