@@ -175,7 +175,7 @@ class TestStore:
     ) -> None:
         run(tiny_llama, tmp_path)
         monkeypatch.setattr("rec.sampling.open_backend", None)
-        run(tiny_llama, tmp_path)
+        assert run(tiny_llama, tmp_path)[1].found == 16
 
     def test_more_responses_per_user(self, tiny_llama: Tiny, tmp_path: Path) -> None:
         first, _ = run(tiny_llama, tmp_path)

@@ -33,7 +33,7 @@ class SpaceSummary:
     last_used: datetime  # when a run looked into it or added to it, in UTC
     damaged: int  # lines that do not match their checksum
     tokens: int  # of all responses
-    seconds: float  # of all responses, each as if it had been drawn alone
+    seconds: float  # of all responses, each with the others that were drawn beside it
 
 
 @dataclass(frozen=True)

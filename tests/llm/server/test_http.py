@@ -243,6 +243,7 @@ def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(name, refusing_address())
     with obedient(lambda *_: GOOD) as server:
         poster(server.address, retries=0).post("completions", {})
+        assert server.asked[0].path == "/v1/completions"
 
 
 def test_a_proxy_is_used_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,5 +159,6 @@ def test_a_bench_does_not_inherit_the_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REC_STORE", str(tmp_path))
-    script = "import os, sys; sys.exit('REC_STORE' in os.environ)"
+    script = "import os; open('seen', 'w').write(os.environ.get('REC_STORE', 'nothing'))"
     clone.run(sys.executable, "-c", script, cwd=tmp_path)
+    assert (tmp_path / "seen").read_text() == "nothing"
