@@ -112,6 +112,7 @@ class Sampling:
 
     backend: str = choice("llama_cpp", "openai", "transformers")
     server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's number
+    server_prompts: str = choice("tokens", "text")  # openai: what the server takes as a prompt
     responses: int = number(2)  # N, per train user
     responses_eval: int = number(1)  # per validation and test user
     temperature: float = number(0.0, 5.0)
@@ -198,7 +199,6 @@ class Machine:
     threads: int | None = None  # null: the cores that this process may use
     parallel_sequences: int | None = None  # responses drawn together; null: from memory and cores
     server: str = MISSING  # address of an OpenAI-compatible server, for sampling.backend openai
-    server_prompts: str = choice("tokens", "text")  # what the server takes as a prompt
     server_timeout: float = number(0.1)  # seconds that an answer may take
     server_retries: int = number(0)  # further tries where no answer came, or 429 or 5xx
 

@@ -77,7 +77,7 @@ def sample(
         requests = [_request(model, row, settings, seed) for row in prompts.iter_rows(named=True)]
         require_fit(requests, form.longest, context)
         longest = max(len(request.prompt) for request in requests) + form.longest
-        with ResponseStore(store, _space(policy, form, settings, machine)) as kept:
+        with ResponseStore(store, _space(policy, form, settings)) as kept:
             responses, missing = kept.find(requests)
             wanted = sum(len(request.seeds) for request in requests)
             work = Work(wanted, len(responses), kept.damaged)
@@ -121,7 +121,7 @@ def _request(model: Model, row: dict[str, Any], settings: Sampling, seed: int) -
     return Request(row["key"], ids, seeds)
 
 
-def _space(policy: Policy, form: Form, settings: Sampling, machine: Machine) -> dict[str, Any]:
+def _space(policy: Policy, form: Form, settings: Sampling) -> dict[str, Any]:
     """What all responses of this run share: another value of any of it gives other responses."""
     server = settings.backend == "openai"
     return {
@@ -129,7 +129,7 @@ def _space(policy: Policy, form: Form, settings: Sampling, machine: Machine) -> 
         "backend": settings.backend,
         "weights": [sha256(path) for path in policy.files(settings.backend)],
         "server_model": server_model(policy, settings) if server else None,
-        "server_prompts": machine.server_prompts if server else None,
+        "server_prompts": settings.server_prompts if server else None,
         "sampler": asdict(sampler_settings(settings)),
         "slots": [[slot.label, slot.limit] for slot in form.slots],
         "form": hashlib.sha256(repr(form).encode()).hexdigest(),

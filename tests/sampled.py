@@ -13,6 +13,7 @@ from rec.tables import PROMPTS
 SETTINGS = Sampling(
     backend="llama_cpp",
     server_model="{policy}",
+    server_prompts="tokens",
     responses=4,
     responses_eval=2,
     temperature=0.8,

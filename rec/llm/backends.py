@@ -130,7 +130,7 @@ def _server(
         sampler_settings(settings),
         address=machine.server,
         name=server_model(policy, settings),
-        prompts=machine.server_prompts,
+        prompts=settings.server_prompts,
         parallel=machine.parallel_sequences or _AT_SERVER,
         timeout=machine.server_timeout,
         retries=machine.server_retries,

@@ -10,6 +10,9 @@ import llama_cpp
 
 from rec.llm.model import Model
 
+#: How many of the last tokens the repeat penalty counts.
+PENALTY_WINDOW = 64
+
 Bias = ctypes.Array[llama_cpp.llama_logit_bias]
 
 
@@ -44,7 +47,7 @@ def sampler_chain(
     add(llama_cpp.llama_sampler_init_logit_bias(model.size, len(bias), bias))
     if settings.repeat_penalty != 1.0:
         penalty = settings.repeat_penalty
-        add(llama_cpp.llama_sampler_init_penalties(model.size, 64, penalty, 0.0, 0.0))
+        add(llama_cpp.llama_sampler_init_penalties(model.size, PENALTY_WINDOW, penalty, 0.0, 0.0))
     if settings.top_k > 0:
         add(llama_cpp.llama_sampler_init_top_k(settings.top_k))
     if settings.top_p < 1.0:

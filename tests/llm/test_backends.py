@@ -79,17 +79,23 @@ def test_a_server(aligned: Policy, tmp_path: Path) -> None:
     with llama_cpp_server({"tiny-0": aligned.gguf}, tmp_path) as address:
         there = machine(
             server=address,
-            server_prompts="text",
             server_timeout=60.0,
             server_retries=1,
             parallel_sequences=2,
         )
-        options: dict[str, Any] = {"backend": "openai", "server_model": "tiny-{policy}"}
+        options: dict[str, Any] = {
+            "backend": "openai",
+            "server_model": "tiny-{policy}",
+            "server_prompts": "text",
+        }
         table, work = draw(base, tmp_path / "store", machine=there, **options)
         check_table(table, base)
         assert work.found == 0
     again, work = draw(base, tmp_path / "store", machine=there, **options)  # without the server
     assert (work.found, again.equals(table)) == (16, True)
+    there.server_retries = 0
+    with pytest.raises(RecError, match="gave up after 1 try"):  # other prompts, other responses
+        draw(base, tmp_path / "store", machine=there, **options | {"server_prompts": "tokens"})
 
 
 def test_the_name_of_a_policy_at_a_server(aligned: Policy) -> None:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rec.llm.form import Form
-from rec.llm.hf.sampler import PENALTY_WINDOW, draw, penalise, uniform_numbers
-from rec.llm.sampler import SamplerSettings
+from rec.llm.hf.sampler import draw, penalise, uniform_numbers
+from rec.llm.sampler import PENALTY_WINDOW, SamplerSettings
 
 
 class FormTable:

@@ -15,9 +15,6 @@ from torch import Tensor
 
 from rec.llm.sampler import SamplerSettings
 
-#: Tokens that the repeat penalty looks back at.
-PENALTY_WINDOW = 64
-
 
 def uniform_numbers(seeds: Sequence[int], count: int) -> Tensor:
     """Numbers in [0, 1) for the draws of each seed, fp32 [seeds, count]."""

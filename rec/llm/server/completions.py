@@ -8,7 +8,7 @@ What the kinds of servers take, and what differs from the engine in this process
 - llama-server of llama.cpp takes token ids, and draws as many requests together as it has slots
   (--parallel); others wait. Its `repeat_penalty` counts the last 64 tokens, those of the prompt
   too.
-- llama-cpp-python's server takes strings only (machine.server_prompts: text) and draws one
+- llama-cpp-python's server takes strings only (sampling.server_prompts: text) and draws one
   request at a time; the others wait, which counts for the time-out. `repeat_penalty` counts what
   the request has written, so nothing of the slots before.
 

@@ -33,7 +33,7 @@ _HINTS = {
     403: f"; is {KEY} set right?",
     404: "; is sampling.server_model a model there, and does machine.server end right (/v1)?",
 }
-_STRINGS_ONLY = "; a server that takes no token ids needs machine.server_prompts: text"
+_STRINGS_ONLY = "; a server that takes no token ids needs sampling.server_prompts: text"
 
 
 class Cancelled(Exception):

@@ -53,7 +53,7 @@ class PromptText:
         if self._specials(again) != self._specials(ids):
             raise RecError(
                 f"{self.model.path}: a prompt cannot be told from its control tokens as text; use"
-                " a server that takes token ids, with machine.server_prompts: tokens"
+                " a server that takes token ids, with sampling.server_prompts: tokens"
             )
         return text
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from rec.llm.form import Form, TokenSlot, by_policy
 from rec.llm.hf.rows import FormTable, Rows
-from rec.llm.hf.sampler import PENALTY_WINDOW, draw, penalise, uniform_numbers
-from rec.llm.sampler import SamplerSettings, banning, sampler_chain
+from rec.llm.hf.sampler import draw, penalise, uniform_numbers
+from rec.llm.sampler import PENALTY_WINDOW, SamplerSettings, banning, sampler_chain
 
 PLAIN = SamplerSettings(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repeat_penalty=1.0)
 CHAINS = {

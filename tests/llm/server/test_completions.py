@@ -229,7 +229,7 @@ def test_a_server_that_takes_no_token_ids_is_told_at_once(served: dict[str, Serv
     form = card(one.model, LABELS, 5)
     with (
         backend(one.model, form, one.address, name=one.name) as server,
-        pytest.raises(RecError, match=r"machine\.server_prompts: text"),
+        pytest.raises(RecError, match=r"sampling\.server_prompts: text"),
     ):
         list(server.generate(ask(one.model, CONTENTS)))
 

@@ -106,7 +106,7 @@ def test_the_last_failure_is_told(retries: int) -> None:
         (Reply(status=200, body=b"<html>hello"), "the answer is no JSON object: <html>hello"),
         (Reply(status=200, body=b"[1]"), "the answer is no JSON object: [1]"),
         (Reply(status=200, body=b"[" * 100_000), "the answer is no JSON object: [[["),
-        (Reply(status=500, body=b"1 validation error: a valid string"), "machine.server_prompts"),
+        (Reply(status=500, body=b"1 validation error: a valid string"), "sampling.server_prompts"),
     ],
     indirect=["refusal"],
 )

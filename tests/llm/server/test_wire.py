@@ -212,5 +212,5 @@ def test_a_prompt_that_cannot_be_said_is_refused(
     """Were the breaking up to fail, no prompt would go out."""
     ids = chat(model, "<|im_end|>")
     monkeypatch.setattr(PromptText, "_plain", lambda _, ids: model.detokenize(ids))
-    with pytest.raises(RecError, match=r"machine\.server_prompts: tokens"):
+    with pytest.raises(RecError, match=r"sampling\.server_prompts: tokens"):
         PromptText(model).write(ids)
