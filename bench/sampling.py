@@ -51,6 +51,7 @@ def settings() -> Any:
         backend="llama_cpp",
         deterministic=False,
         responses=N,
+        responses_valid=N,
         responses_eval=N,
         text_tokens=TOKENS,
         slot_tokens=CARD_SLOT_TOKENS,
@@ -287,7 +288,9 @@ def store(llm: str, count: int) -> dict[str, float]:
                 Policy(0, model.gguf, model.hf),
                 domain="films",
                 response="text",
-                settings=replace(settings(), responses=100, responses_eval=100),
+                settings=replace(
+                    settings(), responses=100, responses_valid=100, responses_eval=100
+                ),
                 context=1024,
                 seed=1,
                 machine=Machine(),

@@ -26,6 +26,9 @@ def choice(*allowed: str) -> Any:
 #: The matrices of a layer that a LoRA can change and a GGUF adapter can express.
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+#: Losses over pairs, by TRL's names: sigmoid is DPO, sft is fine-tuning on the chosen responses.
+LOSSES = ("sigmoid", "ipo", "robust", "hinge", "apo_zero", "sft")
+
 
 @dataclass
 class File:
@@ -114,7 +117,8 @@ class Sampling:
     server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's number
     server_prompts: str = choice("tokens", "text")  # openai: what the server takes as a prompt
     responses: int = number(2)  # N, per train user
-    responses_eval: int = number(1)  # per validation and test user
+    responses_valid: int = number(1)  # per validation user; 2 or more give held-out pairs
+    responses_eval: int = number(1)  # per test user
     temperature: float = number(0.0, 5.0)
     top_k: int = number(0)  # 0: off
     top_p: float = number(0.0, 1.0)  # 1: off
@@ -156,19 +160,38 @@ class Reward:
 class Pairs:
     """Which responses of a user become a preference pair."""
 
+    per_user: int = number(1)  # the best with the worst, the second best with the second worst, ...
     minimum_margin: float = number(0.0, 1.0)  # NDCG@5; the margin must be above it
+    length_ratio: float | None = None  # tokens of a pair's longer side by the shorter's; null: any
+    degenerate: str = choice("drop", "keep")  # responses that repeat themselves
     maximum: int | None = None  # pairs kept, those of the largest margin; null keeps all
+
+
+@dataclass
+class Guards:
+    """When an alignment is unusable: the stage then ends with an error and writes no adapter.
+
+    All are means over the last quarter of the steps; null turns a guard off.
+    """
+
+    chosen_drop: float | None = None  # nats per token by which the chosen may become less likely
+    kl: float | None = None  # nats per token that the policy may be from its reference
+    margin: float | None = None  # nats by which the margin must have grown; not for loss sft
 
 
 @dataclass
 class Align:
     """DPO with a LoRA (paper, section 5.1: beta 0.01, AdamW, learning rate 5e-5, 3 epochs)."""
 
+    loss: str = choice(*LOSSES)
+    reference: str = choice("previous", "base")  # what the log-ratios are to, from round 2 on
     beta: float = number(0.0)
+    label_smoothing: float = number(0.0, 0.49)  # share of pairs taken to be the wrong way round
     learning_rate: float = number(0.0)
     epochs: float = number(0.01)
-    batch_size: int = number(1)
-    gradient_accumulation: int = number(1)
+    batch_size: int = number(1)  # pairs computed together by a process
+    gradient_accumulation: int = number(1)  # batches of an optimiser step, over all processes
+    group_by_length: bool = MISSING  # pairs of like length in a step: evens out processes
     rank: int = number(1)
     alpha: float = number(0.0)
     dropout: float = number(0.0, 0.9)
@@ -176,6 +199,7 @@ class Align:
     warmup_share: float = number(0.0, 1.0)
     max_length: int = number(16)  # tokens of prompt and response together
     precision: str = choice("auto", "fp32", "bf16")
+    guards: Guards = field(default_factory=Guards)
 
 
 @dataclass
@@ -198,6 +222,9 @@ class Machine:
 
     threads: int | None = None  # null: the cores that this process may use
     parallel_sequences: int | None = None  # responses drawn together; null: from memory and cores
+    processes: int | None = None  # of the align stage; null: one per GPU, or 1 without any
+    accelerate: str = MISSING  # configuration file of `accelerate launch`; "": data parallel
+    checkpoint_seconds: float = number(0.0)  # between two checkpoints of the align stage
     server: str = MISSING  # address of an OpenAI-compatible server, for sampling.backend openai
     server_timeout: float = number(0.1)  # seconds that an answer may take
     server_retries: int = number(0)  # further tries where no answer came, or 429 or 5xx

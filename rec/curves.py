@@ -20,14 +20,22 @@ REWARD_CURVES: Schema = {
     "train_loss": pl.Float64,
     "valid_ndcg": pl.Float64,
 }
-#: One logged step of DPO.
+#: One optimiser step of the alignment. Rewards are beta times the log-ratio to the reference.
 ALIGNMENT: Schema = {
     "step": pl.Int64,
     "loss": pl.Float64,
-    "margin": pl.Float64,
-    "accuracy": pl.Float64,
+    "margin": pl.Float64,  # of the rewards
+    "accuracy": pl.Float64,  # share of pairs whose chosen side has the higher reward
     "chosen_reward": pl.Float64,
     "rejected_reward": pl.Float64,
+    "chosen_log_probability": pl.Float64,  # of a response, nats
+    "rejected_log_probability": pl.Float64,
+    "chosen_log_ratio": pl.Float64,  # to the reference, nats per token
+    "rejected_log_ratio": pl.Float64,
+    "kl": pl.Float64,  # of the reference from the policy, nats per token
+    "entropy": pl.Float64,  # of the policy, nats per token
+    "gradient_norm": pl.Float64,
+    "learning_rate": pl.Float64,
 }
 ALIGNMENT_CURVES: Schema = {"round": pl.Int64, **ALIGNMENT}
 

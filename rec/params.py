@@ -128,6 +128,7 @@ def _check_relations(params: Params, name: str) -> None:
     _check_sources(params, name)
     _check_rounds(params, name)
     _check_server(params, name)
+    _check_alignment(params, name)
     prepare, data, ranker = params.prepare, params.data, params.ranker
     size, test = prepare.list_size, prepare.test_share
     own, valid = prepare.list_interactions, prepare.valid_share
@@ -144,6 +145,7 @@ def _check_relations(params: Params, name: str) -> None:
         ("prepare.users", prepare.users),
         ("prepare.lists_per_user", prepare.lists_per_user),
         ("pairs.maximum", params.pairs.maximum),
+        ("machine.processes", params.machine.processes),
         ("machine.threads", params.machine.threads),
         ("machine.parallel_sequences", params.machine.parallel_sequences),
     ):
@@ -182,6 +184,23 @@ def _check_server(params: Params, name: str) -> None:
     _require(told_apart, name, "sampling.server_model", model, allowed)
     allowed = "a server draws requests together; use llama_cpp or transformers"
     _require(not sampling.deterministic, name, "sampling.deterministic", True, allowed)
+
+
+def _check_alignment(params: Params, name: str) -> None:
+    align, ratio = params.align, params.pairs.length_ratio
+    allowed = "must be null or a finite number of 1 or more"
+    _require(ratio is None or 1 <= ratio < math.inf, name, "pairs.length_ratio", ratio, allowed)
+    smoothing = align.label_smoothing
+    allowed = f"align.loss {align.loss} takes none; only robust does"
+    _require(
+        smoothing == 0 or align.loss == "robust", name, "align.label_smoothing", smoothing, allowed
+    )
+    allowed = "align.loss ipo and the margins divide by it; it must be above 0"
+    _require(align.beta > 0, name, "align.beta", align.beta, allowed)
+    for key, limit in dataclasses.asdict(align.guards).items():
+        known = limit is None or 0 <= limit < math.inf
+        allowed = "must be null or a finite number of 0 or more"
+        _require(known, name, f"align.guards.{key}", limit, allowed)
 
 
 def _check_rounds(params: Params, name: str) -> None:

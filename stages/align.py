@@ -1,9 +1,12 @@
 """Stage align: a round of DPO, from the policy that it judged to the next (paper, section 4.3)."""
 
+import shutil
+
 import click
 import polars as pl
 
 from rec.config import Params, judged_policy
+from rec.curves import ALIGNMENT, write_csv
 from rec.files import atomic_path, write_json
 from rec.llm.adapter import export_adapter
 from rec.llm.model import Model
@@ -18,10 +21,15 @@ from stages.runner import stage
 @click.argument("round_", metavar="ROUND", type=click.IntRange(min=1))
 def main(params: Params, round_: int) -> None:
     """Align the LLM on the pairs of a ROUND."""
-    from rec.align import CURVE, align, token_pairs
+    from rec.align import launch
+    from rec.align.pairs import token_pairs
+    from rec.align.policy import publish
+    from rec.align.training import align
 
-    use_threads(params.machine.threads)
-    start = judged_policy(params, round_)
+    if launch.process_count(params.machine) > 1 and not launch.is_launched():
+        launch.relaunch(["-m", "stages.align", str(round_)], params.machine)
+        return
+    use_threads(launch.threads(params.machine))
     with Model(layout.GGUF, vocabulary_only=True) as model:
         form = response_form(
             model,
@@ -31,20 +39,27 @@ def main(params: Params, round_: int) -> None:
             params.sampling.text_tokens,
         )
         pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model, form)
-    with atomic_path(layout.policy(round_)) as folder:
-        curve = align(
-            pairs,
-            base=layout.HF,
-            previous=layout.aligned(start),
-            target=folder,
-            settings=params.align,
-            seed=params.seed,
-            work=layout.WORK / f"align-{round_}",
-        )
-        export_adapter(folder, layout.HF, folder / layout.ADAPTER)
-        write_json(folder / "policy.json", {"adapter": layout.ADAPTER, "llm": params.llm.name})
-    with atomic_path(layout.alignment(round_)) as path:
-        pl.DataFrame(curve, schema=dict.fromkeys(CURVE, pl.Float64)).write_csv(path)
+        heldout = token_pairs(read_table(layout.heldout_pairs(round_), PAIRS), model, form)
+    work = layout.WORK / "align" / str(round_)
+    found = align(
+        pairs,
+        heldout,
+        base=layout.HF,
+        previous=layout.aligned(judged_policy(params, round_)),
+        live=layout.alignment(round_) / "live",
+        settings=params.align,
+        seed=params.seed,
+        work=work,
+        checkpoint_seconds=params.machine.checkpoint_seconds,
+    )
+    if launch.is_first():
+        write_json(layout.alignment_summary(round_), found.summary)
+        write_csv(pl.DataFrame(found.curve, schema=dict(ALIGNMENT)), layout.alignment_curve(round_))
+        with atomic_path(layout.policy(round_)) as folder:
+            publish(found.adapter, folder)
+            export_adapter(folder, layout.HF, folder / layout.ADAPTER)
+            write_json(folder / "policy.json", {"adapter": layout.ADAPTER, "llm": params.llm.name})
+        shutil.rmtree(work)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def main(params: Params) -> None:
     )
     rounds = [int(number) for number in params.rounds]
     rewards = {number: read_json(layout.reward(number) / "reward.json") for number in rounds}
-    alignments = {number: layout.alignment(number) for number in rounds}
+    alignments = {number: layout.alignment_curve(number) for number in rounds}
     write_csv(results_plot(metrics), layout.PLOTS / "results.csv")
     write_csv(reward_curves(rewards), layout.PLOTS / "reward.csv")
     write_csv(alignment_curves(alignments), layout.PLOTS / "alignment.csv")

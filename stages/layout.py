@@ -78,23 +78,38 @@ def reward(round_: int) -> Path:
 
 
 def scores(round_: int) -> Path:
-    """What the reward models think of each response of a train user."""
+    """What the reward models think of each response of a train or validation user."""
     return DATA / "scores" / f"{round_}.parquet"
 
 
 def pairs(round_: int) -> Path:
-    """A round's preference pairs."""
+    """A round's preference pairs, of train users."""
     return DATA / "pairs" / f"{round_}.parquet"
 
 
+def heldout_pairs(round_: int) -> Path:
+    """A round's pairs of validation users, which nothing is trained on."""
+    return DATA / "pairs" / f"{round_}-heldout.parquet"
+
+
 def pairs_metrics(round_: int) -> Path:
-    """Counts over a round's pairs: margins, ties, drops."""
+    """Figures of a round's pairs, held-out ones included: margins, lengths, ties, drops."""
     return DATA / "pairs" / f"{round_}.json"
 
 
 def alignment(round_: int) -> Path:
-    """Training curve of a round of DPO."""
-    return DATA / "alignment" / f"{round_}.csv"
+    """Folder of what a round's training logged."""
+    return DATA / "alignment" / str(round_)
+
+
+def alignment_curve(round_: int) -> Path:
+    """Training curve of a round, a row per optimiser step."""
+    return alignment(round_) / "curve.csv"
+
+
+def alignment_summary(round_: int) -> Path:
+    """Where a round's curve ended, and its accuracy on held-out pairs."""
+    return alignment(round_) / "summary.json"
 
 
 def runs(variant: str) -> Path:

@@ -15,6 +15,7 @@ SETTINGS = Sampling(
     server_model="{policy}",
     server_prompts="tokens",
     responses=4,
+    responses_valid=2,
     responses_eval=2,
     temperature=0.8,
     top_k=0,

@@ -1,4 +1,4 @@
-"""rec.align: DPO on token ids, on a tiny llama with fp32 weights."""
+"""A round of alignment on a tiny llama with fp32 weights."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 
 from rec import sampling
-from rec.align import CURVE, TokenPair, align, load_policy, token_pairs
-from rec.config import PROJECTIONS, Align
+from rec.align.pairs import TokenPair, token_pairs
+from rec.align.policy import load_policy, publish
+from rec.align.training import align
+from rec.config import PROJECTIONS
+from rec.curves import ALIGNMENT
 from rec.errors import RecError
 from rec.files import sha256
 from rec.llm.backends import Policy
@@ -25,24 +28,11 @@ from rec.llm.form import card, free_text
 from rec.llm.model import Model
 from rec.llm.request import Request
 from rec.tables import PAIRS, PROMPTS
+from tests.align.settings import SETTINGS
 from tests.llm.tiny import Tiny, hf_logits, load_hf
 from tests.sampled import OPTIONS, prompts
 from tests.sampled import SETTINGS as SAMPLING
 
-SETTINGS = Align(
-    beta=0.1,
-    learning_rate=0.01,
-    epochs=4,
-    batch_size=2,
-    gradient_accumulation=1,
-    rank=4,
-    alpha=8,
-    dropout=0.0,
-    target_modules=list(PROJECTIONS),
-    warmup_share=0.0,
-    max_length=64,
-    precision="fp32",
-)
 #: The chosen and the rejected response have no token in common.
 PAIRS_OF_IDS = [
     TokenPair(
@@ -62,15 +52,19 @@ def train(
     previous: Path | None = None,
     **changes: Any,
 ) -> list[dict[str, float]]:
-    return align(
+    found = align(
         pairs,
+        [],
         base=tiny.hf,
         previous=previous,
-        target=folder / "adapter",
+        live=folder / "live",
         settings=replace(SETTINGS, **changes),
         seed=5,
         work=folder / "work",
+        checkpoint_seconds=3600,
     )
+    publish(found.adapter, folder / "adapter")
+    return found.curve
 
 
 def log_probability(model: Any, prompt: Sequence[int], response: Sequence[int]) -> float:
@@ -114,7 +108,7 @@ def test_first_rewards_are_zero(trained: Trained) -> None:
 
 def test_curve_has_a_row_per_step(trained: Trained) -> None:
     assert [row["step"] for row in trained.curve] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert all(tuple(row) == CURVE for row in trained.curve)
+    assert all(tuple(row) == tuple(ALIGNMENT) for row in trained.curve)
 
 
 def test_margin_grows(trained: Trained) -> None:

@@ -1,0 +1,1 @@
+"""Alignment of the LLM with the recommender: DPO on the reward model's preference pairs."""

@@ -1,0 +1,92 @@
+"""rec.align.launch: two processes under `accelerate launch` train what one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from rec.align import launch
+from rec.align.policy import WEIGHTS
+from rec.align.training import Alignment
+from rec.config import Machine
+from rec.errors import RecError
+from tests.align.rounds import run
+from tests.llm.tiny import Tiny
+
+
+def machine(processes: int | None, threads: int | None = None, config: str = "") -> Machine:
+    return Machine(processes=processes, threads=threads, accelerate=config)
+
+
+def test_two_processes_equal_one(
+    tiny_llama: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Up to rounding: gradients are added in another order."""
+    single = run(tmp_path / "one", tiny_llama.hf, dropout=0.0)
+    changes = json.dumps({"dropout": 0.0})
+    command = ["-m", "tests.align.rounds", str(tmp_path / "two"), str(tiny_llama.hf), changes]
+    (tmp_path / "two").mkdir()
+    launch.relaunch(command, machine(2))
+    curve, summary = json.loads((tmp_path / "two/found.json").read_text())
+    assert_close(curve, summary, tmp_path / "two/work/adapter", single)
+
+
+def assert_close(curve: Any, summary: Any, adapter: Path, single: Alignment) -> None:
+    assert len(curve) == len(single.curve)
+    for row, other in zip(curve, single.curve, strict=True):
+        assert row == pytest.approx(other, rel=1e-3, abs=1e-4)
+    assert summary["heldout"]["pairs"] == 1
+    mine, theirs = load_file(adapter / WEIGHTS), load_file(single.adapter / WEIGHTS)
+    assert mine.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert np.abs(mine[name] - value).max() <= 1e-3 * np.abs(value).max() + 1e-5, name
+
+
+def test_accumulation_that_does_not_divide(
+    tiny_llama: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    changes = json.dumps({"gradient_accumulation": 3})
+    command = ["-m", "tests.align.rounds", str(tmp_path), str(tiny_llama.hf), changes]
+    with pytest.raises(RecError, match="one of 2 processes failed"):
+        launch.relaunch(command, machine(2))
+    assert "align.gradient_accumulation: 3 batches of a step do not divide over 2" in (
+        capfd.readouterr().err
+    )
+
+
+def test_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch.process_count(machine(3)) == 3
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    assert launch.process_count(machine(None)) == 4
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert launch.process_count(machine(None)) == 1
+
+
+def test_processes_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch.threads(machine(None, threads=8)) == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert launch.threads(machine(None, threads=8)) == 2
+    assert launch.threads(machine(None, threads=2)) == 1
+
+
+def test_only_the_first_process_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launch.is_first()
+    assert not launch.is_launched()
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not launch.is_first()
+    assert launch.is_launched()
+
+
+def test_tests_do_not_run_inside_a_launch() -> None:
+    assert "LOCAL_RANK" not in os.environ
+    found = subprocess.run([sys.executable, "-c", "import accelerate"], check=False)
+    assert found.returncode == 0
