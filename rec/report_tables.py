@@ -17,6 +17,25 @@ from rec.results import Row, label, points, rows
 
 EXAMPLES = 10
 DASH = "–"
+NO_NOTES: Mapping[str, str] = {}
+#: What the figures of `rec.pair_metrics` say that their names do not.
+PAIR_NOTES = {
+    "users": "whose responses were scored",
+    "margin, mean": "NDCG@5, chosen − rejected",
+    "length difference, mean": "tokens, chosen − rejected",
+    "length difference, mean absolute": "tokens",
+    "length difference, chosen longer": "share of pairs; near that of the shorter is best",
+    "length difference, correlation with margin": "near 0: larger margins are not longer texts",
+    "ties": "pairs with a side whose NDCG@5 another response has",
+    "cut spared": "pairs whose worst response was cut off: the next one is in it",
+    "dropped, one response": "users without a pair, by reason, as below",
+    "dropped, degenerate": "fewer than two responses that do not repeat themselves",
+    "dropped, length": "no response fits the best one by pairs.length_ratio",
+    "dropped, margin": "not above pairs.minimum_margin",
+    "dropped pairs, length": "pairs that could not be, by reason, as below",
+    "empty responses": "left out",
+    "degenerate responses": "repeat themselves; left out unless pairs.degenerate is keep",
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,8 @@ def chain(run: Run) -> Grid:
         return Line(name, [values.get(policy, DASH) for policy in policies], note)
 
     reward, halves = _rewards(run.rewards)
+    pairs = {t: table.height for t, table in run.pairs.items()}
+    held_out = {t: metrics["pairs"] for t, metrics in _held_out(run.pairs_metrics).items()}
     margins = {t: _mean((table["margin"] * 100).to_list()) for t, table in run.pairs.items()}
     return Grid(
         ["Step", *map(policy_name, policies)],
@@ -85,7 +106,8 @@ def chain(run: Run) -> Grid:
             Line("Identifiability, median rank", [r.rank_text.replace("-", DASH) for r in found]),
             line("Reward model, NDCG@5", "validation lists, mean over folds", _cells(reward, 4)),
             line("Reward reliability", "split-half r within a user; 0: noise", _cells(halves, 3)),
-            line("Pairs", "users with a best and a worst text", _counts(run.pairs)),
+            line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
+            line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
             line("Mean margin", "NDCG@5 points, chosen − rejected", _cells(margins, 2)),
             line("DPO accuracy", "last quarter of the steps", _cells(_late(curves, "accuracy"), 3)),
             line("DPO margin", "last quarter of the steps", _cells(_late(curves, "margin"), 4)),
@@ -120,8 +142,8 @@ def _cells(values: Mapping[int, float | None], digits: int) -> dict[int, str]:
     return {t: f"{value:.{digits}f}" for t, value in values.items() if value is not None}
 
 
-def _counts(tables: Mapping[int, pl.DataFrame]) -> dict[int, str]:
-    return {t: f"{len(table):,}" for t, table in tables.items()}
+def _counts(numbers: Mapping[int, int]) -> dict[int, str]:
+    return {t: f"{number:,}" for t, number in numbers.items()}
 
 
 def _final(row: Row) -> str:
@@ -144,12 +166,37 @@ def training_grid(training: Mapping[str, Any]) -> Grid:
     return Grid(["Variant", "Validation NDCG@5, by seed", "Best epoch, by seed"], lines)
 
 
-def flat_grid(columns: Mapping[str, Any], name: str) -> Grid:
-    """Numbers and words of nested mappings, one line per key; what is neither is left out."""
+def flat_grid(columns: Mapping[str, Any], name: str, notes: Mapping[str, str] = NO_NOTES) -> Grid:
+    """Numbers and words of nested mappings, one line per key; what is neither is left out.
+
+    `notes` are remarks by the line's name.
+    """
     flat = {column: dict(_flat(value, "")) for column, value in columns.items()}
     keys = list(dict.fromkeys(key for values in flat.values() for key in values))
-    lines = [Line(key, [values.get(key, DASH) for values in flat.values()]) for key in keys]
-    return Grid([name, *flat], lines)
+    cells = {key: [values.get(key, DASH) for values in flat.values()] for key in keys}
+    return Grid([name, *flat], [Line(key, cells[key], notes.get(key, "")) for key in keys])
+
+
+def pairs_grid(metrics: Mapping[int, Any]) -> Grid:
+    """The figures of each round's pairs, those of its held-out pairs beside them."""
+    held_out = _held_out(metrics)
+    columns = {}
+    for number, figures in metrics.items():
+        columns[f"Round {number}"] = {k: v for k, v in figures.items() if k != "held_out"}
+        columns[f"Round {number}, held out"] = held_out[number]
+    return flat_grid(columns, "Pairs", PAIR_NOTES)
+
+
+def _held_out(metrics: Mapping[int, Any]) -> dict[int, Any]:
+    """The figures of each round's held-out pairs. Raises RecError where there are none."""
+    found = {}
+    for number, figures in metrics.items():
+        try:
+            found[number] = figures["held_out"]
+            int(found[number]["pairs"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecError(f"pairs of round {number}: no held-out figures ({error!r})") from error
+    return found
 
 
 def _flat(value: Any, name: str) -> list[tuple[str, str]]:

@@ -3,7 +3,9 @@
 DPO4Rec (arXiv 2410.05939, section on the reward model) scores a response by the NDCG that the
 re-ranker reaches on its user's later lists when it is given that response. A re-ranker that was
 trained on those very lists knows their labels, so the models here are cross-fitted: the train users
-are cut into folds, and each fold is scored by the model that was trained without it.
+are cut into folds, and each fold is scored by the model that was trained without it. No model was
+trained on validation users: theirs is the mean score of all models. They are no strangers to them,
+however: each model stopped at the epoch that was best on their lists.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from rec.machine import device
 from rec.rerank.features import Features, Knowledge
 from rec.rerank.prm import PRM
 from rec.rerank.training import Judged, Trained, judge, load, positive_rows, train
-from rec.tables import SCORES
+from rec.tables import ALL_FOLDS, SCORES
 
 Floats = npt.NDArray[np.float64]
 Halves = tuple[Floats, npt.NDArray[np.int64]]  # scores [responses, 2], user of each response
@@ -47,8 +49,14 @@ class RewardModel:
     seed: int
 
     def may_score(self, user: str, split: str) -> bool:
-        """Whether this model neither trained on the user nor stopped early on them."""
-        return split == "train" and fold_of(self.seed, user, self.folds) == self.fold
+        """Whether this model never trained on the user: train users of its fold, validation users.
+
+        On validation users it stopped early, so that their scores are a little flattered: they may
+        be compared with each other, and stand for nothing else. Test users are never scored.
+        """
+        if split == "train":
+            return fold_of(self.seed, user, self.folds) == self.fold
+        return split == "valid"
 
 
 def train_fold(
@@ -68,10 +76,14 @@ def train_fold(
 
 
 def fold_users(features: Features, reward: RewardModel) -> list[str]:
-    """The users that a fold's model has to score: train users of its fold with a positive list."""
-    known = torch.unique(features.list_user[features.positive]).tolist()
-    pairs = [(features.users[number], features.splits[number]) for number in known]
-    return [user for user, split in pairs if reward.may_score(user, split)]
+    """The train users that a fold's model has to score: those of its fold with a positive list."""
+    return [user for user in _known(features, "train") if reward.may_score(user, "train")]
+
+
+def _known(features: Features, split: str) -> list[str]:
+    """The users of a split that have a list with a positive."""
+    numbers = torch.unique(features.list_user[features.positive]).tolist()
+    return [features.users[number] for number in numbers if features.splits[number] == split]
 
 
 def judge_users(
@@ -79,21 +91,43 @@ def judge_users(
 ) -> Judged:
     """Re-rank the users' lists (those with a positive) with each of their responses.
 
-    Raises RecError for a user that the model was trained or stopped on.
+    Raises RecError for a user that the model was trained on and for test users.
     """
     for user in users:
         if not reward.may_score(user, features.splits[features.user_numbers[user]]):
             raise RecError(
                 f"reward model of fold {reward.fold} must not score user {user!r}: it learned from "
-                "them, or they are not a train user"
+                "them, or they are a test user"
             )
     rows = positive_rows(features, users, f"fold {reward.fold}")
     return judge(reward.model, features, knowledge, rows)
 
 
 def score_fold(reward: RewardModel, features: Features, knowledge: Knowledge) -> pl.DataFrame:
-    """SCORES rows of a fold's users: the mean over a user's lists, for each response."""
+    """SCORES rows of a fold's train users: the mean over a user's lists, for each response."""
     users = fold_users(features, reward)
+    return _scores(reward, features, knowledge, users, reward.fold)
+
+
+def score_valid(reward: RewardModel, features: Features, knowledge: Knowledge) -> pl.DataFrame:
+    """SCORES rows of the validation users by one model; `mean_over_folds` makes one of all."""
+    return _scores(reward, features, knowledge, _known(features, "valid"), ALL_FOLDS)
+
+
+def mean_over_folds(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """SCORES rows of all models as one table, the mean where several scored the same response."""
+    measures = ("ndcg@5", "map@5", "log_likelihood")
+    return (
+        pl.concat(tables)
+        .group_by("user", "sample", "fold", maintain_order=True)
+        .agg(pl.col(measures).mean(), pl.col("lists").first())
+        .sort("user", "sample")
+    )
+
+
+def _scores(
+    reward: RewardModel, features: Features, knowledge: Knowledge, users: list[str], fold: int
+) -> pl.DataFrame:
     if not users:
         return pl.DataFrame(schema=dict(SCORES))
     judged = judge_users(reward, features, knowledge, users)
@@ -110,7 +144,7 @@ def score_fold(reward: RewardModel, features: Features, knowledge: Knowledge) ->
         {
             "user": [features.users[number] for number in owner],
             "sample": knowledge.samples.cpu().numpy()[responses],
-            "fold": np.full(len(responses), reward.fold),
+            "fold": np.full(len(responses), fold),
             "ndcg@5": means(judged.ndcg),
             "map@5": means(judged.average_precision),
             "log_likelihood": means(judged.log_likelihood),

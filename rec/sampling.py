@@ -1,4 +1,4 @@
-"""Sampling: N responses for every train user, from the base LLM or from an aligned one.
+"""Sampling: responses for every user, from the base LLM or from an aligned one.
 
 Paper, section 4.1. A response's seed derives from the base seed, its prompt and its index alone.
 What the store holds is not drawn again.
@@ -115,9 +115,14 @@ def _draw(
 
 
 def _request(model: Model, row: dict[str, Any], settings: Sampling, seed: int) -> Request:
-    count = settings.responses if row["split"] == "train" else settings.responses_eval
+    counts = {
+        "train": settings.responses,
+        "valid": settings.responses_valid,
+        "test": settings.responses_eval,
+    }
     ids = tuple(model.chat(row["messages"]))
-    seeds = {index: derive_seed(seed, "sample", ids, index) for index in range(count)}
+    indices = range(counts[row["split"]])
+    seeds = {index: derive_seed(seed, "sample", ids, index) for index in indices}
     return Request(row["key"], ids, seeds)
 
 

@@ -77,7 +77,9 @@ RESPONSES: Schema = {
     "looping": pl.Boolean,  # repeats itself (rec.health.loops)
     "seed": pl.Int64,
 }
-#: Sorted by user, sample.
+#: SCORES.fold of a validation user: the score is the mean over the models of all folds.
+ALL_FOLDS = -1
+#: Train and validation users. Sorted by user, sample.
 SCORES: Schema = {
     "user": pl.String,
     "sample": pl.Int32,
@@ -87,7 +89,7 @@ SCORES: Schema = {
     "log_likelihood": pl.Float64,
     "lists": pl.Int32,
 }
-#: Sorted by user.
+#: Sorted by user, a user's best pair first.
 PAIRS: Schema = {
     "key": pl.String,
     "user": pl.String,

@@ -1,4 +1,4 @@
-"""Stage pairs ROUND: preference pairs from the scores of a round."""
+"""Stage pairs ROUND: preference pairs from scored responses."""
 
 import click
 
@@ -13,15 +13,16 @@ from stages.runner import stage
 @stage
 @click.argument("round_", metavar="ROUND", type=int)
 def main(params: Params, round_: int) -> None:
-    """Choose each train user's best and worst response."""
+    """Choose each user's best and worst responses: validation users' are held out."""
     policy = judged_policy(params, round_)
-    pairs, metrics = preference_pairs(
+    pairs, held_out, metrics = preference_pairs(
         read_table(layout.scores(round_), SCORES),
         read_table(layout.responses(policy), RESPONSES),
         read_table(layout.PROMPTS, PROMPTS),
         params.pairs,
     )
     write_table(pairs, layout.pairs(round_), PAIRS)
+    write_table(held_out, layout.heldout_pairs(round_), PAIRS)
     write_json(layout.pairs_metrics(round_), metrics)
 
 

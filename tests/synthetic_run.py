@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from rec.evaluation import POPULARITY, evaluate, variants
 from rec.files import write_json
+from rec.pair_metrics import Tally, pair_metrics
 from rec.tables import PAIRS, PROMPTS, RUNS, write_table
 from stages import layout
 
@@ -124,7 +126,7 @@ def pairs_table(round_: int, count: int = 8, text: str = "Loved films: Heat") ->
             "messages": [{"role": "user", "content": "Describe"}],
             "chosen": f"{text} chosen {round_}.{n}",
             "rejected": f"{text} rejected {round_}.{n}",
-            "chosen_ids": [1, 2],
+            "chosen_ids": [1] * (n + 1),
             "rejected_ids": [3],
             "chosen_sample": 0,
             "rejected_sample": 1,
@@ -135,6 +137,14 @@ def pairs_table(round_: int, count: int = 8, text: str = "Loved films: Heat") ->
         for n in range(1, count + 1)
     ]
     return pl.DataFrame(rows, schema=dict(PAIRS))
+
+
+def pair_figures(pairs: int = 8, held_out: int = 3) -> dict[str, Any]:
+    """What the pairs stage writes about a round's pairs."""
+    train, valid = pairs_table(1, pairs), pairs_table(1, held_out)
+    dropped = Counter({"one_response": 2, "margin": 31})
+    metrics = pair_metrics(train, Tally(pairs + 33, 1, 5, dropped, Counter({"margin": 40})))
+    return {**metrics, "held_out": pair_metrics(valid, Tally(held_out))}
 
 
 def prompts_table(title: str = "Heat (1995)", users: int = 12) -> pl.DataFrame:
@@ -194,8 +204,7 @@ def write_run(rounds: int = 2, title: str = "Heat (1995)", text: str = "Loved fi
         reward = {"seed": 1, "folds": 2, "models": folds, "policy": number - 1, "split_half": half}
         write_json(layout.reward(number) / "reward.json", reward)
         write_table(pairs_table(number, text=text), layout.pairs(number), PAIRS)
-        counts = {"pairs": 8, "dropped": {"tie": 31, "same_text": 2}, "mean_margin": 0.045}
-        write_json(layout.pairs_metrics(number), counts)
+        write_json(layout.pairs_metrics(number), pair_figures())
         layout.alignment(number).parent.mkdir(parents=True, exist_ok=True)
         alignment_table(number).cast(pl.Float64).write_csv(layout.alignment(number))
     write_json(layout.PREPARED, {"users": {"read": 943, "kept": 240}, "interactions": 31_415})

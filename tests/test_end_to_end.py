@@ -87,12 +87,16 @@ def test_report_is_written(clone: Path) -> None:
 
 def test_evaluation_users_never_touch_training(clone: Path) -> None:
     users = tables.read_table(clone / "data/tables/users.parquet", tables.USERS)
-    train = set(users.filter(pl.col("split") == "train")["user"])
+    train, valid = (set(users.filter(pl.col("split") == s)["user"]) for s in ("train", "valid"))
     for round_ in (1, 2):
         scores = tables.read_table(clone / f"data/scores/{round_}.parquet", tables.SCORES)
         pairs = tables.read_table(clone / f"data/pairs/{round_}.parquet", tables.PAIRS)
-        assert set(scores["user"]) <= train
+        held_out = tables.read_table(clone / f"data/pairs/{round_}-heldout.parquet", tables.PAIRS)
+        by_all = pl.col("fold") == tables.ALL_FOLDS
+        assert set(scores.filter(~by_all)["user"]) <= train
+        assert set(scores.filter(by_all)["user"]) <= valid
         assert set(pairs["user"]) <= train
+        assert set(held_out["user"]) <= valid
         assert pairs.filter(pl.col("margin") <= 0).is_empty()
     test = set(users.filter(pl.col("split") == "test")["user"])
     runs = tables.read_table(clone / "data/runs/2.parquet", tables.RUNS)

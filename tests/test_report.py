@@ -18,7 +18,7 @@ from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, reward_curves
 from rec.errors import RecError
 from rec.evaluation import evaluate, variants
 from rec.params import load_params
-from rec.report_tables import Grid, Run, chain, examples, parameters
+from rec.report_tables import PAIR_NOTES, Grid, Run, chain, examples, pairs_grid, parameters
 from tests.page import Page
 from tests.synthetic_run import (
     SEEDS,
@@ -26,6 +26,7 @@ from tests.synthetic_run import (
     curve,
     health,
     identifiability,
+    pair_figures,
     pairs_table,
     params_file,
     prompts_table,
@@ -68,7 +69,7 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
         rewards=rewards,
         training={v: training for v in variants(policies) if v != "popularity"},
         pairs={t: pairs_table(t, text=text) for t in numbers},
-        pairs_metrics={t: {"pairs": 8, "dropped": {"same_text": 2}} for t in numbers},
+        pairs_metrics={t: pair_figures(held_out=2 + t) for t in numbers},
         sampling={p: {**health(), "responses": 700 + p} for p in policies},
         prepared={"users": {"read": 943, "kept": 240}, title: 1234567, "share": 0.25},
         prompts=prompts_table(title),
@@ -208,6 +209,7 @@ def test_chain_by_hand() -> None:
     assert cells(grid, "Reward model, NDCG@5") == ["–", "0.7800", "0.7900"]
     assert cells(grid, "Reward reliability") == ["–", "–", "0.200"]
     assert cells(grid, "Pairs") == ["–", "8", "8"]
+    assert cells(grid, "Held-out pairs") == ["–", "3", "4"]
     assert cells(grid, "Mean margin") == ["–", "4.50", "4.50"]
     # Of 12 steps the last three: accuracies .82, .85, .88 in round 1; margins .2, .22, .24.
     assert cells(grid, "DPO accuracy") == ["–", "0.850", "0.870"]
@@ -244,8 +246,37 @@ def test_examples_take_the_highest_margins_of_each_round_in_turn() -> None:
 def test_counts_are_flat_and_readable() -> None:
     _, page = good()
     assert "users, read" in page.inside("th")
-    assert "dropped, same text" in page.inside("th")
+    assert "length difference, mean" in " ".join(page.inside("th"))
     assert {"943", "1,234,567", "0.25", "702"} <= set(page.inside("td"))
+
+
+def test_pairs_by_hand() -> None:
+    figures = pair_figures(held_out=0)
+    grid = pairs_grid({1: pair_figures(), 2: figures})
+    assert grid.columns == [
+        "Pairs",
+        "Round 1",
+        "Round 1, held out",
+        "Round 2",
+        "Round 2, held out",
+    ]
+    assert cells(grid, "pairs") == ["8", "3", "8", "0"]
+    assert cells(grid, "margin, median") == ["0.045", "0.02", "0.045", "–"]
+    assert cells(grid, "length difference, chosen longer") == ["1", "1", "1", "–"]
+    assert cells(grid, "dropped, margin") == ["31", "0", "31", "0"]
+    assert cells(grid, "dropped pairs, margin") == ["40", "0", "40", "0"]
+    assert cells(grid, "degenerate responses") == ["5", "0", "5", "0"]
+
+
+def test_every_note_is_of_a_figure() -> None:
+    assert set(PAIR_NOTES) <= {line.name for line in pairs_grid({1: pair_figures()}).lines}
+
+
+@pytest.mark.parametrize("broken", [{}, {"held_out": {}}, {"held_out": 4}, [1], None])
+def test_broken_pair_figures_name_their_round(broken: Any) -> None:
+    run = make_run()
+    with pytest.raises(RecError, match="pairs of round 2: no held-out figures"):
+        report.render(replace(run, pairs_metrics={1: run.pairs_metrics[1], 2: broken}))
 
 
 def test_parameters_leave_out_sources_and_the_machine() -> None:

@@ -18,12 +18,14 @@ from rec.reward import (
     halves,
     judge_users,
     load_models,
+    mean_over_folds,
     reliability,
     score_fold,
+    score_valid,
     train_fold,
     weights_path,
 )
-from rec.tables import SCORES, check_schema
+from rec.tables import ALL_FOLDS, SCORES, check_schema
 from tests.rerank.builders import ranker, world
 
 FOLDS, SEED = 2, 11
@@ -44,6 +46,12 @@ def models(data: tuple[Features, Knowledge]) -> list[RewardModel]:
 @pytest.fixture(scope="module")
 def scores(data: tuple[Features, Knowledge], models: list[RewardModel]) -> pl.DataFrame:
     return pl.concat([score_fold(model, *data) for model in models]).sort("user", "sample")
+
+
+def with_positive(features: Features, split: str) -> list[str]:
+    """The users of a split with a positive list."""
+    has_positive = {features.users[n] for n in features.list_user[features.positive].tolist()}
+    return [user for user in features.users_of(split) if user in has_positive]
 
 
 class TestFolds:
@@ -75,8 +83,7 @@ class TestScores:
     ) -> None:
         features, _ = data
         check_schema(scores, SCORES, "scores")
-        has_positive = {features.users[n] for n in features.list_user[features.positive].tolist()}
-        expected = [u for u in features.users_of("train") if u in has_positive]
+        expected = with_positive(features, "train")
         assert scores["user"].unique().sort().to_list() == expected
         assert scores.select("user", "sample").n_unique() == scores.height == 3 * len(expected)
         for user, fold in scores.select("user", "fold").iter_rows():
@@ -101,12 +108,12 @@ class TestScores:
             assert row["map@5"] == pytest.approx(judged.average_precision[mine].mean())
             assert row["log_likelihood"] == pytest.approx(judged.log_likelihood[mine].mean())
 
-    @pytest.mark.parametrize("split", ["valid", "test"])
-    def test_other_splits_are_refused(
-        self, data: tuple[Features, Knowledge], models: list[RewardModel], split: str
+    def test_test_users_are_refused(
+        self, data: tuple[Features, Knowledge], models: list[RewardModel]
     ) -> None:
-        with pytest.raises(RecError, match="must not score user"):
-            judge_users(models[0], *data, data[0].users_of(split)[:1])
+        for user in data[0].users_of("test"):
+            with pytest.raises(RecError, match="must not score user"):
+                judge_users(models[0], *data, [user])
 
     def test_users_it_learned_from_are_refused(
         self, data: tuple[Features, Knowledge], models: list[RewardModel]
@@ -114,6 +121,65 @@ class TestScores:
         for user in fold_users(data[0], models[1]):
             with pytest.raises(RecError, match="must not score user"):
                 judge_users(models[0], *data, [user])
+
+
+class TestValidationUsers:
+    @pytest.fixture(scope="class")
+    def both(self, data: tuple[Features, Knowledge], models: list[RewardModel]) -> pl.DataFrame:
+        """What the stage writes: train users by their fold, validation users by all."""
+        kinds = (score_fold, score_valid)
+        return mean_over_folds([pl.concat([s(model, *data) for s in kinds]) for model in models])
+
+    def test_all_responses_have_the_mean_of_all_models(
+        self, data: tuple[Features, Knowledge], models: list[RewardModel], both: pl.DataFrame
+    ) -> None:
+        check_schema(both, SCORES, "scores")
+        features, knowledge = data
+        valid = both.filter(pl.col("fold") == ALL_FOLDS)
+        users = with_positive(features, "valid")
+        assert valid["user"].unique().sort().to_list() == users
+        assert valid.select("user", "sample").n_unique() == valid.height == 3 * len(users)
+        first, second = (score_valid(model, features, knowledge) for model in models)
+        assert not first["ndcg@5"].equals(second["ndcg@5"])
+        for name in ("ndcg@5", "map@5", "log_likelihood"):
+            mean = (first[name] + second[name]) / 2
+            np.testing.assert_allclose(valid[name], mean, rtol=1e-12)
+        assert valid["lists"].equals(first["lists"])
+
+    def test_train_users_are_scored_as_without_them(
+        self, both: pl.DataFrame, scores: pl.DataFrame
+    ) -> None:
+        train = both.filter(pl.col("fold") != ALL_FOLDS)
+        assert train.equals(scores.select(train.columns))
+
+    def test_nobody_else_is_scored(
+        self, data: tuple[Features, Knowledge], both: pl.DataFrame
+    ) -> None:
+        assert not set(both["user"]) & set(data[0].users_of("test"))
+        assert both.select("user", "sample").is_unique().all()
+
+    def test_the_order_of_the_models_does_not_count(
+        self, data: tuple[Features, Knowledge], models: list[RewardModel]
+    ) -> None:
+        tables = [score_valid(model, *data) for model in models]
+        assert mean_over_folds(tables).equals(mean_over_folds(tables[::-1]))
+
+    def test_extra_responses_of_theirs_change_no_model(self) -> None:
+        made = world(users=40, samples=2)
+        features = made.features()
+        valid = [f"user:{user}" for user in features.users_of("valid")]
+        single = made.user_vectors.filter(~pl.col("key").is_in(valid) | (pl.col("sample") == 0))
+        several, alone = made.knowledge(features), made.knowledge(features, single)
+        (first, curve), (second, other) = (
+            train_fold(features, knowledge, ranker(epochs=4), SEED, 0, FOLDS)
+            for knowledge in (several, alone)
+        )
+        assert curve.as_json() == other.as_json()
+        kept = score_fold(second, features, alone)
+        assert score_fold(first, features, several).equals(kept)
+        assert score_valid(first, features, several).height == 2 * len(
+            score_valid(second, features, alone)
+        )
 
 
 class TestFiles:

@@ -65,6 +65,18 @@ def test_counts_by_split(drawn: pl.DataFrame) -> None:
     check_schema(drawn, RESPONSES, "responses")
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_validation_users_have_a_number_of_their_own(
+    tiny_llama: Tiny, drawn: pl.DataFrame, count: int
+) -> None:
+    table = draw(tiny_llama, responses_valid=count, responses_eval=2)
+    counts = {"train": 4, "valid": count, "test": 2}
+    heights = dict(table.group_by("key").len().rows())
+    assert heights == {f"user:{user}": counts[split] for user, split in SPLITS.items()}
+    shared = table.join(drawn, on=["key", "sample", "seed"], how="semi")
+    assert shared.height == min(table.height, drawn.height)
+
+
 def test_seeds_are_distinct_and_in_range(drawn: pl.DataFrame) -> None:
     assert drawn["seed"].is_unique().all()
     assert drawn["seed"].is_between(1, 2**31 - 1).all()

@@ -44,10 +44,10 @@ def relaunch(command: Sequence[str], machine: Machine) -> None:
     Raises RecError where one of them fails; it has said why.
     """
     count = process_count(machine)
-    options = ["--num_processes", str(count), "--num_machines", "1", "--mixed_precision", "no"]
-    options += ["--dynamo_backend", "no"]
-    options += ["--config_file", machine.accelerate] if machine.accelerate else []
-    options += [] if torch.cuda.is_available() else ["--cpu"]
+    options = ["--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]
+    options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    # "multi_gpu" is its word for several processes; with "cpu" it starts one, whatever their number
+    options += ["--config_file", machine.accelerate] if machine.accelerate else ["--multi_gpu"]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *options, *command]
     if subprocess.run(launcher, check=False).returncode:
         raise RecError(f"align: one of {count} processes failed; its message stands above")

@@ -76,6 +76,10 @@ class Knowledge:
         """Width of a text vector."""
         return int(self.items.shape[1])
 
+    def first_responses(self) -> Knowledge:
+        """The same, with each user's first response alone (the one of the lowest sample number)."""
+        return self if self.count is None else replace(self, count=torch.ones_like(self.count))
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -78,8 +78,9 @@ def train(
     """Train a fresh re-ranker on the lists of `train_users`, stop early on `valid_users`.
 
     In every epoch each list is shown with one response of its user, drawn at random, so that the
-    model learns from all of them. Lists without a positive teach nothing and are left out. The same
-    arguments give the same weights on a CPU.
+    model learns from all of them. Validation lists are ranked with their user's first response: how
+    many others there are (`sampling.responses_valid`) does not move the best epoch. Lists without a
+    positive teach nothing and are left out. The same arguments give the same weights on a CPU.
 
     Raises RecError where no list holds a positive and where the loss is not finite.
     """
@@ -87,6 +88,7 @@ def train(
         positive_rows(features, users, name)
         for users, name in ((train_users, "training"), (valid_users, "validation"))
     )
+    told = None if knowledge is None else knowledge.first_responses()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _fresh(features, knowledge, config, train_users)
@@ -97,7 +99,7 @@ def train(
         with bar("train", config.epochs, "epoch") as counter:
             for epoch in range(1, config.epochs + 1):
                 loss = _epoch(model, optimizer, features, knowledge, rows, generator)
-                judged = judge(model, features, knowledge, valid_rows)
+                judged = judge(model, features, told, valid_rows)
                 curve.append(Epoch(epoch, loss, float(user_means(features, judged).mean())))
                 counter.update()
                 if curve[-1].valid_ndcg > best:

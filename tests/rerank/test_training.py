@@ -102,6 +102,17 @@ class TestTraining:
         plain = small.knowledge(features)
         assert weights(fit(features, plain)) == weights(fit(other, changed))
 
+    def test_validation_users_count_with_their_first_response(self, small: World) -> None:
+        features = small.features()
+        keys = [f"user:{user}" for user in features.users_of("valid")]
+        later = pl.col("key").is_in(keys) & (pl.col("sample") > 0)
+        plain, alone = (
+            fit(features, small.knowledge(features, table))
+            for table in (small.user_vectors, small.user_vectors.filter(~later))
+        )
+        assert plain.curve == alone.curve
+        assert weights(plain) == weights(alone)
+
     def test_the_best_epoch_is_kept(self, small: World) -> None:
         features = small.features()
         config = ranker(epochs=12, patience=2, learning_rate=0.05)
