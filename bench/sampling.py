@@ -14,9 +14,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +24,7 @@ from unittest.mock import patch
 
 import click
 
+from bench.measure import measured, peak_flops, peak_megabytes, print_figures
 from bench.models import ROOT, imported, prompts
 
 N, TOKENS = 10, 128
@@ -112,15 +110,6 @@ def engine(llm: str, count: int) -> dict[str, float]:
         "planned_mb": planned,
         "parallel": places,
     }
-
-
-def peak_megabytes() -> float:
-    """Most memory that this process held; on Linux without what its parent held before it."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 @part
@@ -254,22 +243,6 @@ def matrix_parameters(path: Path) -> tuple[int, int]:
     return sum(sizes.values()), head
 
 
-def peak_flops() -> float:
-    """Floating point operations per second of a large bf16 matrix product in torch."""
-    import torch
-
-    from rec.machine import cores, device
-
-    torch.set_num_threads(cores())
-    left, right = (torch.randn(2048, 2048, device=device()).bfloat16() for _ in range(2))
-    best = 0.0
-    for _ in range(30):
-        started = time.perf_counter()
-        float((left @ right)[0, 0])
-        best = max(best, 2 * 2048**3 / (time.perf_counter() - started))
-    return best
-
-
 @part
 def store(llm: str, count: int) -> dict[str, float]:
     """A run of the stage's own function that finds everything: responses per second."""
@@ -380,20 +353,6 @@ def form(llm: str, count: int) -> dict[str, float]:
     }
 
 
-def measured(name: str, llm: str, count: int) -> dict[str, float]:
-    """The figures of a part, from a process of its own."""
-    command = [sys.executable, "-m", "bench.sampling", "--part", name]
-    done = subprocess.run(
-        [*command, "--llm", llm, "--prompts", str(count)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        check=True,
-        text=True,
-    )
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
 @click.command()
 @click.option("--llm", default="smollm2-135m", show_default=True, help="A name in conf/llm.")
 @click.option("--quick", is_flag=True, help="One prompt, four for the engine.")
@@ -412,7 +371,12 @@ def main(llm: str, quick: bool, count: int, part: str | None) -> None:
     if device() == "cuda":
         names.append("generator")
     found = {
-        name: measured(name, llm, QUICK_ENGINE if quick and name == "engine" else count)
+        name: measured(
+            "bench.sampling",
+            name,
+            llm=llm,
+            prompts=QUICK_ENGINE if quick and name == "engine" else count,
+        )
         for name in names
     }
     rates = {name: figures.get("tokens_per_s", 0.0) for name, figures in found.items()}
@@ -436,13 +400,7 @@ def main(llm: str, quick: bool, count: int, part: str | None) -> None:
     }
     if "generator" in found:
         figures["generator_tokens_per_s"] = rates["generator"]
-    print(json.dumps({k: _rounded(v) for k, v in figures.items()}, indent=2))
-
-
-def _rounded(value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return round(value, 3) if value < 10 else round(value, 1)
+    print_figures(figures)
 
 
 if __name__ == "__main__":

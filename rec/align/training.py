@@ -71,7 +71,7 @@ def align(
     scored = _Reference(model, settings, previous, work)
     reference = scored.of_reference(pairs, "train")
     before = scored.of_start(heldout, "heldout")
-    trainer = _trainer(model, pairs, reference, base, settings, seed, work)
+    trainer = make_trainer(model, pairs, reference, base, settings, seed, work)
     trainer.add_callback(Curve(live))
     trainer.add_callback(Progress(len(pairs)))
     trainer.add_callback(Checkpoints(checkpoint_seconds))
@@ -115,7 +115,7 @@ class _Reference:
         return log_probabilities(self.model, pairs, batch, bf16, self.work / name, name)
 
 
-def _trainer(
+def make_trainer(
     model: Any,
     pairs: Sequence[TokenPair],
     reference: Sequence[Scores],
@@ -124,6 +124,7 @@ def _trainer(
     seed: int,
     work: Path,
 ) -> PackedDPOTrainer:
+    """The trainer of a round, from the pairs and their scores under the reference."""
     tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
     examples = [
         {**pair.example(), "ref_chosen": chosen, "ref_rejected": rejected, "length": pair.longest}

@@ -78,13 +78,13 @@ class Context:
             llama_cpp.llama_free(self.handle)
             self.handle = None
 
-    def use_adapter(self, path: Path) -> None:
+    def use_adapter(self, path: Path, scale: float = 1.0) -> None:
         """Add a LoRA (GGUF) to the weights. Raises RecError where it is not one for this model."""
         adapter = llama_cpp.llama_adapter_lora_init(self.model.handle, str(path).encode())
         if not adapter:
             raise RecError(f"{path}: not a LoRA adapter for {self.model.path}")
         adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(adapter)
-        scales = (ctypes.c_float * 1)(1.0)
+        scales = (ctypes.c_float * 1)(scale)
         if llama_cpp.llama_set_adapters_lora(self.handle, adapters, 1, scales) != 0:
             raise RecError(f"{path}: llama.cpp cannot apply this adapter")
 
