@@ -16,6 +16,7 @@ Spec = dict[str, Any]
 
 ROW_HEIGHT = 32
 HEIGHT = 220
+NAMES = ("round", "fold", "side")  # columns that are no quantities
 
 
 def values_chart(table: list[Row], data: str) -> Spec:
@@ -61,21 +62,39 @@ _ENDS = ("value", "low", "high")
 
 def reward_chart(curves: pl.DataFrame, column: str, title: str) -> Spec:
     """One line per fold over the epochs, coloured and dashed by round."""
-    return _lines(curves, "epoch", "Epoch", column, title, ["fold:N"])
+    return _finished(_lines(curves, "epoch", "Epoch", column, title, ["fold:N"]), HEIGHT)
 
 
 def alignment_chart(curves: pl.DataFrame, column: str, title: str) -> Spec:
-    """One line per round over the steps of DPO."""
-    return _lines(curves, "step", "Step", column, title, [])
+    """One line per round over the steps of alignment."""
+    return _finished(_lines(curves, "step", "Step", column, title, []), HEIGHT)
+
+
+def sides_chart(curves: pl.DataFrame, figure: str, title: str) -> Spec:
+    """Two lines per round over the steps of alignment: `figure` of chosen and of rejected texts.
+
+    Coloured by round, dashed by side; 0, where the policy is its reference, is always in sight.
+    """
+    columns = {f"{side}_{figure}": side for side in ("chosen", "rejected")}
+    table = curves.rename(columns).unpivot(
+        list(columns.values()), index=["round", "step"], variable_name="side", value_name=figure
+    )
+    lines = _lines(table, "step", "Step", figure, title, ["side:N"])
+    chart = lines.encode(
+        y=alt.Y(f"{figure}:Q", title=title, scale=alt.Scale(zero=True)),
+        strokeDash=alt.StrokeDash("side:N", title="Side", legend=_legend()),
+    )
+    return _finished(chart, HEIGHT)
 
 
 def _lines(
     curves: pl.DataFrame, x: str, x_title: str, y: str, y_title: str, detail: list[str]
-) -> Spec:
+) -> alt.Chart:
+    """A line per round and `detail`, coloured and dashed by round."""
     columns = ["round", x, y, *(name.split(":")[0] for name in detail)]
     values = curves.select(columns).drop_nulls().to_dicts()
-    legend = alt.Legend(orient="top", symbolType="stroke", symbolSize=400, symbolStrokeWidth=2)
-    chart = (
+    legend = _legend()
+    chart: alt.Chart = (
         alt.Chart(_inline(values))
         .mark_line(point=alt.OverlayMarkDef(size=25, filled=True), opacity=0.85)
         .encode(
@@ -84,10 +103,14 @@ def _lines(
             color=alt.Color("round:N", title="Round", legend=legend),
             strokeDash=alt.StrokeDash("round:N", title="Round", legend=legend),
             detail=detail,
-            tooltip=[f"{name}:{'N' if name in ('round', 'fold') else 'Q'}" for name in columns],
+            tooltip=[f"{name}:{'N' if name in NAMES else 'Q'}" for name in columns],
         )
     )
-    return _finished(chart, HEIGHT)
+    return chart
+
+
+def _legend() -> alt.Legend:
+    return alt.Legend(orient="top", symbolType="stroke", symbolSize=400, symbolStrokeWidth=2)
 
 
 def _inline(values: list[dict[str, Any]]) -> alt.InlineData:

@@ -1,4 +1,4 @@
-"""Training curves as flat tables: of the reward models and of DPO, over all rounds."""
+"""Training curves as flat tables: of the reward models and of alignment, over all rounds."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def reward_models(reward: Any) -> list[dict[str, Any]]:
 
 
 def alignment_curves(paths: Mapping[int, Path]) -> pl.DataFrame:
-    """The curve of each round of DPO, by round and step."""
+    """The curve of each round of alignment, by round and step."""
     tables = [
         read_csv(path, ALIGNMENT).select(pl.lit(number, pl.Int64).alias("round"), *ALIGNMENT)
         for number, path in sorted(paths.items())

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from rec.errors import RecError
+from rec.outcomes import HeldOut, Outcome
 
 Array = npt.NDArray[np.float64]
 Runs = Mapping[str, pl.DataFrame]
@@ -163,6 +164,7 @@ def evaluate(
     runs: Runs,
     identifiability: Policies,
     sampling: Policies,
+    alignments: Mapping[int, Outcome],
     resamples: int,
     seed: int,
 ) -> Metrics:
@@ -170,8 +172,9 @@ def evaluate(
 
     For each variant (`slug`) the values with their intervals; the paired difference to the base
     LLM (`ndcg@5_vs_base`), and of each LLM to no knowledge (`ndcg@5_vs_none`); how well each
-    policy's texts tell users apart, and how sound they are; and what the numbers rest on. A
-    difference is significant where its interval excludes 0. Numbers are rounded to six digits.
+    policy's texts tell users apart, and how sound they are; what each round of alignment came to;
+    and what the numbers rest on. A difference is significant where its interval excludes 0. Numbers
+    are rounded to six digits.
     """
     users, means = user_means(runs)
     order = sorted(runs, key=_rank)
@@ -197,6 +200,7 @@ def evaluate(
     return metrics | {
         "identifiability": _identifiability(identifiability),
         "sampling": _sampling(sampling),
+        "alignment": {slug(str(t)): _alignment(alignments[t]) for t in sorted(alignments)},
         "test_users": len(users),
         "test_lists": base["list"].n_unique(),
         "seeds": base["seed"].n_unique(),
@@ -241,3 +245,27 @@ def _sampling(policies: Policies) -> Metrics:
                 f"sampling of policy {policy}: needs the numbers {needed} ({error})"
             ) from error
     return table
+
+
+def _alignment(outcome: Outcome) -> Metrics:
+    return {
+        "steps": outcome.steps,
+        "margin_nats": _rounded(outcome.margin),
+        "reward_accuracy": _rounded(outcome.accuracy),
+        "chosen_log_ratio_per_token": _rounded(outcome.chosen_log_ratio),
+        "rejected_log_ratio_per_token": _rounded(outcome.rejected_log_ratio),
+        "kl_per_token": _rounded(outcome.kl),
+        "likelihood_displacement": outcome.displaced,
+        "held_out": {"pairs": 0} if outcome.held_out is None else _held_out(outcome.held_out),
+    }
+
+
+def _held_out(found: HeldOut) -> Metrics:
+    return {
+        "pairs": found.pairs,
+        "likelihood_accuracy_before": _rounded(found.before.value),
+        "likelihood_accuracy_after": _rounded(found.after.value),
+        "reward_accuracy": _rounded(found.reward.value),
+        "reward_accuracy_low": _rounded(found.reward.low),
+        "reward_accuracy_high": _rounded(found.reward.high),
+    }

@@ -19,8 +19,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from rec import charts
+from rec.config import Params
+from rec.report_alignment import alignment_grid, displacement, setting
+from rec.report_grid import DASH
 from rec.report_tables import (
-    DASH,
     Run,
     chain,
     examples,
@@ -47,13 +49,16 @@ def render(run: Run) -> str:
     )
     return environment.from_string(_template("report.html.j2")).render(
         title=f"DPO4Rec on {name}",
-        subtitle=f"{run.params.llm.name}, {len(run.params.rounds)} rounds of DPO",
+        subtitle=_subtitle(run.params),
         policy=POLICY + digests,
         summary=summary(run.metrics),
         results=[_result(row) for row in table],
         basis=basis(run.metrics),
         chain=chain(run),
         training=training_grid(run.training),
+        setting=setting(run.params.align),
+        displacement=displacement(run.outcomes),
+        alignment=alignment_grid(run.outcomes),
         counts=flat_grid({"Count": run.prepared}, "Data"),
         sampling=flat_grid({policy_name(p): v for p, v in run.sampling.items()}, "Policy"),
         pair_counts=pairs_grid(run.pairs_metrics),
@@ -64,6 +69,12 @@ def render(run: Run) -> str:
         library=Markup(library),
         script=Markup(script),
     )
+
+
+def _subtitle(params: Params) -> str:
+    count = len(params.rounds)
+    rounds = f"{count} round{'' if count == 1 else 's'} of alignment"
+    return f"{params.llm.name}, {rounds}, loss {params.align.loss}"
 
 
 def _template(name: str) -> str:
@@ -92,9 +103,12 @@ def _charts(run: Run, table: list[Row], name: str) -> dict[str, charts.Spec]:
         "chart-differences": charts.differences_chart(table),
         "chart-reward-ndcg": charts.reward_chart(reward, "valid_ndcg", "Validation NDCG@5"),
         "chart-reward-loss": charts.reward_chart(reward, "train_loss", "Training loss"),
-        "chart-dpo-loss": charts.alignment_chart(alignment, "loss", "Loss"),
-        "chart-dpo-margin": charts.alignment_chart(alignment, "margin", "Reward margin"),
-        "chart-dpo-accuracy": charts.alignment_chart(alignment, "accuracy", "Accuracy"),
+        "chart-align-loss": charts.alignment_chart(alignment, "loss", "Loss"),
+        "chart-align-accuracy": charts.alignment_chart(alignment, "accuracy", "Reward accuracy"),
+        "chart-align-margin": charts.alignment_chart(alignment, "margin", "Reward margin"),
+        "chart-align-rewards": charts.sides_chart(alignment, "reward", "Reward"),
+        "chart-align-ratios": charts.sides_chart(alignment, "log_ratio", "Log-ratio per token"),
+        "chart-align-kl": charts.alignment_chart(alignment, "kl", "KL per token"),
     }
 
 

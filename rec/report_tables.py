@@ -13,10 +13,12 @@ from rec.config import Params
 from rec.curves import reward_models
 from rec.errors import RecError
 from rec.evaluation import Metrics, slug
+from rec.outcomes import Outcome
+from rec.report_alignment import judged, signed
+from rec.report_grid import DASH, Grid, Line
 from rec.results import Row, label, points, rows
 
 EXAMPLES = 10
-DASH = "–"
 NO_NOTES: Mapping[str, str] = {}
 #: What the figures of `rec.pair_metrics` say that their names do not.
 PAIR_NOTES = {
@@ -46,6 +48,7 @@ class Run:
     metrics: Metrics
     reward_curves: pl.DataFrame  # rec.curves.REWARD_CURVES
     alignment_curves: pl.DataFrame  # rec.curves.ALIGNMENT_CURVES
+    outcomes: Mapping[int, Outcome]  # of alignment
     rewards: Mapping[int, Any]  # reward.json
     training: Mapping[str, Any]  # by variant
     pairs: Mapping[int, pl.DataFrame]  # rec.tables.PAIRS
@@ -53,23 +56,6 @@ class Run:
     sampling: Mapping[int, Any]
     prepared: Mapping[str, Any]
     prompts: pl.DataFrame  # rec.tables.PROMPTS
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row of a table of the report."""
-
-    name: str
-    cells: list[str]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table of the report: the first column names the row."""
-
-    columns: list[str]
-    lines: list[Line]
 
 
 def policy_name(number: int) -> str:
@@ -80,12 +66,12 @@ def policy_name(number: int) -> str:
 def chain(run: Run) -> Grid:
     """How far each step carried: one column per policy, the base LLM first.
 
-    A round's reward models, pairs and DPO stand in the column of the policy that came out of it.
+    A round's reward models, pairs and alignment stand in the column of the policy that came out of
+    it.
     """
     policies = sorted(run.params.policies)
     by_policy = {row.slug: row for row in rows(run.metrics)}
     found = [by_policy["base" if p == 0 else f"round_{p}"] for p in policies]
-    curves = {int(key[0]): part for key, part in run.alignment_curves.group_by("round")}
     chance = run.metrics["identifiability"].get("chance", {}).get("mrr", 0)
 
     def line(name: str, note: str, values: Mapping[int, str]) -> Line:
@@ -95,6 +81,10 @@ def chain(run: Run) -> Grid:
     pairs = {t: table.height for t, table in run.pairs.items()}
     held_out = {t: metrics["pairs"] for t, metrics in _held_out(run.pairs_metrics).items()}
     margins = {t: _mean((table["margin"] * 100).to_list()) for t, table in run.pairs.items()}
+    ends = run.outcomes
+    accuracies = {t: f"{o.accuracy:.3f}" for t, o in ends.items()}
+    log_ratios = {t: signed(o.margin) for t, o in ends.items()}
+    judgements = {t: judged(o.held_out.reward) for t, o in ends.items() if o.held_out}
     return Grid(
         ["Step", *map(policy_name, policies)],
         [
@@ -109,8 +99,9 @@ def chain(run: Run) -> Grid:
             line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
             line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
             line("Mean margin", "NDCG@5 points, chosen − rejected", _cells(margins, 2)),
-            line("DPO accuracy", "last quarter of the steps", _cells(_late(curves, "accuracy"), 3)),
-            line("DPO margin", "last quarter of the steps", _cells(_late(curves, "margin"), 4)),
+            line("Alignment accuracy", "of pairs, last quarter of the steps", accuracies),
+            line("Alignment margin", "nats per pair, last quarter of the steps", log_ratios),
+            line("Held-out reward accuracy", "of pairs; chance is .5", judgements),
             Line("Difference to the base LLM", [_final(row) for row in found], "NDCG@5 points"),
         ],
     )
@@ -131,11 +122,6 @@ def _rewards(rewards: Mapping[int, Any]) -> tuple[dict[int, float | None], dict[
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _late(curves: Mapping[int, pl.DataFrame], column: str) -> dict[int, float | None]:
-    late = {t: c.sort("step")[column].drop_nulls().to_list() for t, c in curves.items()}
-    return {t: _mean(values[-max(1, len(values) // 4) :]) for t, values in late.items()}
 
 
 def _cells(values: Mapping[int, float | None], digits: int) -> dict[int, str]:

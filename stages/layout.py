@@ -36,7 +36,7 @@ REPORT = Path("report.html")
 
 
 def policy(number: int) -> Path:
-    """Folder of a policy: 0 is the base LLM, t the LLM after round t of DPO."""
+    """Folder of a policy: 0 is the base LLM, t the LLM after round t."""
     return DATA / "policy" / str(number)
 
 

@@ -4,6 +4,7 @@ from rec import evaluation
 from rec.config import Params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, read_csv
 from rec.files import atomic_path, read_json
+from rec.outcomes import read_outcome
 from rec.report import render
 from rec.report_tables import Run
 from rec.tables import PAIRS, PROMPTS, read_table
@@ -21,6 +22,10 @@ def main(params: Params) -> None:
         metrics=read_json(layout.METRICS),
         reward_curves=read_csv(layout.PLOTS / "reward.csv", REWARD_CURVES),
         alignment_curves=read_csv(layout.PLOTS / "alignment.csv", ALIGNMENT_CURVES),
+        outcomes={
+            number: read_outcome(layout.alignment_summary(number), params.align.beta)
+            for number in rounds
+        },
         rewards={number: read_json(layout.reward(number) / "reward.json") for number in rounds},
         training={variant: read_json(layout.training(variant)) for variant in trained},
         pairs={number: read_table(layout.pairs(number), PAIRS) for number in rounds},

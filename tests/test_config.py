@@ -66,7 +66,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "unknown key in a block": (
         "align.bet",
         0.5,
-        "align.bet: unknown key (value 0.5); allowed are beta, learning_rate,",
+        "align.bet: unknown key (value 0.5); allowed are loss, reference,",
     ),
     "unknown key two blocks down": (
         "encoder.sources.hub",
@@ -104,10 +104,31 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         {"a": 1},
         "data.sources.public: {'a': 1} stands where a list belongs",
     ),
+    "loss that is not known": (
+        "align.loss",
+        "dpo",
+        "align.loss: 'dpo' is not allowed; use sigmoid or ipo or robust",
+    ),
+    "smoothing that the loss ignores": (
+        "align.label_smoothing",
+        0.1,
+        "align.label_smoothing: 0.1 is not possible; align.loss sigmoid takes none",
+    ),
+    "beta of nothing": ("align.beta", 0.0, "align.beta: 0.0 is not possible"),
+    "negative guard": (
+        "align.guards.kl",
+        -1.0,
+        "align.guards.kl: -1.0 is not possible; must be null or a finite number of 0 or more",
+    ),
+    "length ratio below one": (
+        "pairs.length_ratio",
+        0.9,
+        "pairs.length_ratio: 0.9 is not possible; must be null or a finite number of 1 or more",
+    ),
     "scalar for a block": (
         "align",
         "x",
-        "align: 'x' stands where a block belongs; its keys: beta, learning_rate,",
+        "align: 'x' stands where a block belongs; its keys: loss, reference,",
     ),
     "null for a block": ("align", None, "align: None stands where a block belongs"),
     "list for a block": (

@@ -10,18 +10,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import polars as pl
 import pytest
+import torch
 import yaml
 
 from rec import tables
+from rec.align.pairs import TokenPair, token_pairs
 from rec.llm.model import Model
 from rec.params import load_params
 from rec.responses import response_form
+from tests.align.settings import SETTINGS
+from tests.align.stock import packed_step, stock_step
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -122,6 +127,49 @@ def test_alignment_changes_what_is_sampled(clone: Path) -> None:
     ]
     assert not texts[0].equals(texts[1])
     assert not texts[1].equals(texts[2])
+
+
+def test_alignment_is_watched(clone: Path) -> None:
+    for round_ in (1, 2):
+        folder = clone / f"data/alignment/{round_}"
+        curve = pl.read_csv(folder / "curve.csv")
+        assert curve["step"].to_list() == list(range(1, curve.height + 1))
+        live = pl.read_csv(folder / "live/plots/metrics/kl.tsv", separator="\t")
+        assert live["step"].to_list() == curve["step"].to_list()
+        summary = json.loads((folder / "summary.json").read_text())
+        held_out = tables.read_table(clone / f"data/pairs/{round_}-heldout.parquet", tables.PAIRS)
+        assert summary["heldout"]["pairs"] == held_out.height
+        assert not (clone / f".cache/align/{round_}").exists()
+
+
+def test_alignment_equals_stock_trainer(clone: Path, tmp_path: Path) -> None:
+    """On a pair of the real model: TRL's numbers in fp32, and close to them in bf16."""
+    base = clone / "data/llm/hf"
+    pairs = token_pairs_of(clone)[:1]
+    settings = replace(SETTINGS, max_length=1024, beta=0.01, rank=8, alpha=16)
+    stock = stock_step(base, pairs, settings, tmp_path / "stock")
+    for precision, loss, share, cosine in (
+        ("fp32", 1e-5, 1e-3, 0.99999),
+        ("bf16", 1e-2, 0.2, 0.98),
+    ):
+        chosen = replace(settings, precision=precision)
+        found = packed_step(base, pairs, chosen, tmp_path / precision)
+        assert found.loss == pytest.approx(stock.loss, rel=loss)
+        ours, theirs = (
+            torch.cat([step.gradients[name].double().flatten() for name in sorted(stock.gradients)])
+            for step in (found, stock)
+        )
+        assert float((ours - theirs).norm()) <= share * float(theirs.norm())
+        assert float(torch.cosine_similarity(ours, theirs, 0)) > cosine
+
+
+def token_pairs_of(clone: Path) -> list[TokenPair]:
+    """The first round's pairs in token ids."""
+    params = load_params(clone / "params.yaml")
+    table = tables.read_table(clone / "data/pairs/1.parquet", tables.PAIRS)
+    with Model(clone / "data/llm/model.gguf", vocabulary_only=True) as model:
+        form = response_form(model, "films", "card", params.sampling.slot_tokens, 0)
+        return token_pairs(table, model, form)
 
 
 def test_nothing_is_sampled_twice(clone: Path) -> None:

@@ -12,7 +12,15 @@ from hypothesis.extra import numpy as hnp
 from rec.errors import RecError
 from rec.evaluation import bootstrap_interval, evaluate, slug, user_means, variants
 from rec.results import Estimate, label, rows
-from tests.synthetic_run import BASE, compare, random_runs, runs_table, shifted, small_runs
+from tests.synthetic_run import (
+    BASE,
+    compare,
+    outcome,
+    random_runs,
+    runs_table,
+    shifted,
+    small_runs,
+)
 
 unit = st.floats(0, 1, width=32)
 columns = hnp.arrays(
@@ -101,6 +109,32 @@ def test_values_by_hand() -> None:
         "mean_tokens": 81.25,
     }
     assert metrics["sampling"] == {"base": sound, "round_1": sound}
+    assert metrics["alignment"] == {
+        "round_1": {
+            "steps": 5,
+            "margin_nats": 1.25,
+            "reward_accuracy": 0.8,
+            "chosen_log_ratio_per_token": 0.004,
+            "rejected_log_ratio_per_token": -0.008123,
+            "kl_per_token": 0.002,
+            "likelihood_displacement": False,
+            "held_out": {
+                "pairs": 10,
+                "likelihood_accuracy_before": 0.5,
+                "likelihood_accuracy_after": 0.6,
+                "reward_accuracy": 0.9,
+                "reward_accuracy_low": 0.6,
+                "reward_accuracy_high": 0.98,
+            },
+        }
+    }
+
+
+def test_alignment_is_by_round_and_says_where_no_pairs_were_held_out() -> None:
+    metrics = evaluate(small_runs(), {}, {}, {2: outcome(), 1: outcome(pairs=0)}, 100, seed=1)
+    assert list(metrics["alignment"]) == ["round_1", "round_2"]
+    assert metrics["alignment"]["round_1"]["held_out"] == {"pairs": 0}
+    assert metrics["alignment"]["round_2"]["held_out"]["pairs"] == 10
 
 
 @settings(max_examples=20)
@@ -129,9 +163,9 @@ def test_paired_interval_is_narrower_than_the_values_own() -> None:
 
 def test_other_seed_draws_other_resamples() -> None:
     runs = random_runs([0, 1])
-    first = evaluate(runs, {}, {}, 100, seed=1)
-    assert first == evaluate(runs, {}, {}, 100, seed=1)
-    assert first != evaluate(runs, {}, {}, 100, seed=2)
+    first = evaluate(runs, {}, {}, {}, 100, seed=1)
+    assert first == evaluate(runs, {}, {}, {}, 100, seed=1)
+    assert first != evaluate(runs, {}, {}, {}, 100, seed=2)
 
 
 def test_variants_in_order_with_names_and_labels() -> None:
@@ -215,10 +249,10 @@ def test_unknown_variant_and_single_user_are_refused() -> None:
 @pytest.mark.parametrize("broken", [{}, {"mrr": "x"}, [1]])
 def test_broken_identifiability_names_the_policy(broken: Any) -> None:
     with pytest.raises(RecError, match="identifiability of policy 1"):
-        evaluate(small_runs(), {1: broken}, {}, 100, 1)
+        evaluate(small_runs(), {1: broken}, {}, {}, 100, 1)
 
 
 @pytest.mark.parametrize("broken", [{}, {"cut_off": "x"}, [1]])
 def test_broken_sampling_figures_name_the_policy(broken: Any) -> None:
     with pytest.raises(RecError, match="sampling of policy 1"):
-        evaluate(small_runs(), {}, {1: broken}, 100, 1)
+        evaluate(small_runs(), {}, {1: broken}, {}, 100, 1)

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES
+from rec.results import results_plot
+from tests.synthetic_run import compare, small_runs
+
 ROOT = Path(__file__).parents[1]
 
 #: Modules that cannot change what a stage writes: the schema of params.yaml (DVC watches the values
@@ -86,6 +90,27 @@ def test_neutral_modules_import_no_other_module_of_the_method() -> None:
     for path in NEUTRAL:
         others = {file for file in imported(path) - NEUTRAL if has_code(file)}
         assert others <= {"rec/files.py"}, path
+
+
+def plots() -> dict[str, dict[str, Any]]:
+    """The plots of dvc.yaml by title."""
+    entries = yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"]
+    return {title: plot for entry in entries for title, plot in entry.items()}
+
+
+@pytest.mark.parametrize("title", plots())
+def test_plots_are_of_columns_that_are_there(title: str) -> None:
+    columns = {
+        "plots/results.csv": results_plot(compare(small_runs())).columns,
+        "plots/reward.csv": list(REWARD_CURVES),
+        "plots/alignment.csv": list(ALIGNMENT_CURVES),
+    }
+    plot = plots()[title]
+    assert (ROOT / f".dvc/plots/{plot['template']}.json").is_file()
+    for path, fields in plot["y"].items():
+        named = fields if isinstance(fields, list) else [fields]
+        assert {plot["x"], *named} <= set(columns[path])
+        assert (plot["template"] == "by_side") == (len(named) == 2)
 
 
 @pytest.mark.parametrize("name", stages())

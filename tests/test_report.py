@@ -13,12 +13,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rec import report
+from rec import config, report
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, reward_curves
 from rec.errors import RecError
 from rec.evaluation import evaluate, variants
+from rec.outcomes import Share
 from rec.params import load_params
-from rec.report_tables import PAIR_NOTES, Grid, Run, chain, examples, pairs_grid, parameters
+from rec.report_alignment import LOSSES, alignment_grid, displacement, judged, setting, signed
+from rec.report_grid import Grid
+from rec.report_tables import PAIR_NOTES, Run, chain, examples, pairs_grid, parameters
 from tests.page import Page
 from tests.synthetic_run import (
     SEEDS,
@@ -26,6 +29,7 @@ from tests.synthetic_run import (
     curve,
     health,
     identifiability,
+    outcome,
     pair_figures,
     pairs_table,
     params_file,
@@ -34,7 +38,7 @@ from tests.synthetic_run import (
 )
 
 HOSTILE = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)> <!-- {{ 7*7 }} '\""
-SECTIONS = ["results", "chain", "reward", "dpo", "data", "pairs", "parameters"]
+SECTIONS = ["results", "chain", "reward", "alignment", "data", "pairs", "parameters"]
 
 
 def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Heat") -> Run:
@@ -54,6 +58,7 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
     lit = [alignment_table(t).with_columns(pl.lit(t, pl.Int64).alias("round")) for t in numbers]
     empty = pl.DataFrame(schema=dict(ALIGNMENT_CURVES))
     policies = params.policies
+    outcomes = {t: outcome(pairs=10 * (t - 1)) for t in numbers}
     training = {"seeds": [{"seed": s, "best_epoch": 5, "valid_ndcg@5": 0.78} for s in SEEDS]}
     return Run(
         params=params,
@@ -61,11 +66,13 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
             random_runs(policies),
             {p: identifiability(p) for p in policies},
             {p: health() for p in policies},
+            outcomes,
             100,
             seed=1,
         ),
         reward_curves=reward_curves(rewards),
         alignment_curves=pl.concat([empty, *(t.select(empty.columns) for t in lit)]),
+        outcomes=outcomes,
         rewards=rewards,
         training={v: training for v in variants(policies) if v != "popularity"},
         pairs={t: pairs_table(t, text=text) for t in numbers},
@@ -160,7 +167,7 @@ def test_every_chart_has_a_place_and_its_data() -> None:
     charts = page.charts
     places = [a["id"] for _, a in page.elements if a.get("class") == "chart"]
     assert sorted(charts) == sorted(places)
-    assert len(charts) == 7
+    assert len(charts) == 10
 
     def fields(name: str) -> list[dict[str, Any]]:
         return [row for values in charts[name]["datasets"].values() for row in values]
@@ -170,8 +177,19 @@ def test_every_chart_has_a_place_and_its_data() -> None:
     assert {"zero": 0} in fields("chart-differences")
     rounds = {(row["round"], row["epoch"]) for row in fields("chart-reward-ndcg")}
     assert rounds == {(t, e) for t in (1, 2) for e in range(1, 7)}
-    losses = [row["loss"] for row in fields("chart-dpo-loss") if row["round"] == 2]
+    losses = [row["loss"] for row in fields("chart-align-loss") if row["round"] == 2]
     assert losses[0] == pytest.approx(0.67)
+    sides = {(r["round"], r["side"]): r for r in fields("chart-align-ratios") if r["step"] == 12}
+    assert {key: row["log_ratio"] for key, row in sides.items()} == {
+        (1, "chosen"): pytest.approx(-0.024),
+        (1, "rejected"): pytest.approx(-0.048),
+        (2, "chosen"): pytest.approx(-0.048),
+        (2, "rejected"): pytest.approx(-0.096),
+    }
+    rewards = {r["side"]: r["reward"] for r in fields("chart-align-rewards") if r["step"] == 12}
+    assert rewards == {"chosen": pytest.approx(0.12), "rejected": pytest.approx(-0.12)}
+    assert charts["chart-align-rewards"]["encoding"]["strokeDash"]["field"] == "side"
+    assert fields("chart-align-kl")[-1]["kl"] == pytest.approx(0.0012)
     assert "http" not in json.dumps(charts)
 
 
@@ -181,7 +199,7 @@ def test_tables_have_column_and_row_headers() -> None:
     assert set(scopes) == {"col", "row"}
     tables = [tag for tag, _ in page.elements if tag == "table"]
     regions = [a for _, a in page.elements if a.get("class") == "scroll"]
-    assert len(tables) == len(regions) == 6
+    assert len(tables) == len(regions) == 7
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
 
 
@@ -211,12 +229,63 @@ def test_chain_by_hand() -> None:
     assert cells(grid, "Pairs") == ["–", "8", "8"]
     assert cells(grid, "Held-out pairs") == ["–", "3", "4"]
     assert cells(grid, "Mean margin") == ["–", "4.50", "4.50"]
-    # Of 12 steps the last three: accuracies .82, .85, .88 in round 1; margins .2, .22, .24.
-    assert cells(grid, "DPO accuracy") == ["–", "0.850", "0.870"]
-    assert cells(grid, "DPO margin") == ["–", "0.2200", "0.4400"]
+    assert cells(grid, "Alignment accuracy") == ["–", "0.800", "0.800"]
+    assert cells(grid, "Alignment margin") == ["–", "+1.25", "+1.25"]
+    judgement = ".900 [.600, .980], above chance"
+    assert cells(grid, "Held-out reward accuracy") == ["–", "–", judgement]
     final = cells(grid, "Difference to the base LLM")
     assert final[0] == "–"
     assert final[2].endswith("significant")
+
+
+def test_alignment_by_hand() -> None:
+    grid = alignment_grid({2: replace(outcome(), displaced=True), 1: outcome(pairs=0)})
+    assert grid.columns == ["Alignment", "Round 1", "Round 2"]
+    assert cells(grid, "Steps") == ["5", "5"]
+    assert cells(grid, "Loss") == ["0.6500", "0.6500"]
+    assert cells(grid, "Reward accuracy") == ["0.800", "0.800"]
+    assert cells(grid, "Margin") == ["+1.25", "+1.25"]
+    assert cells(grid, "Log-ratio, chosen") == ["+0.004", "+0.004"]
+    assert cells(grid, "Log-ratio, rejected") == ["−0.00812", "−0.00812"]
+    assert cells(grid, "KL to the reference") == ["0.002", "0.002"]
+    assert cells(grid, "Likelihood displacement") == ["not seen", "seen"]
+    assert cells(grid, "Held-out pairs") == ["0", "10"]
+    chance = "not distinguishable from chance"
+    likelihood = [f".500 [.240, .760], {chance}", f".600 [.310, .830], {chance}"]
+    assert cells(grid, "Held-out likelihood accuracy, before") == ["–", likelihood[0]]
+    assert cells(grid, "Held-out likelihood accuracy, after") == ["–", likelihood[1]]
+    assert cells(grid, "Held-out reward accuracy") == ["–", ".900 [.600, .980], above chance"]
+
+
+def test_numbers_of_alignment_are_short() -> None:
+    assert [signed(v) for v in (-0.0, 1234.5, -0.00123456)] == ["+0", "+1.23e+03", "−0.00123"]
+    assert judged(Share(1.0, 0.722467, 1.0)) == "1.000 [.722, 1.000], above chance"
+    assert judged(Share(0.0, 0.0, 0.277533)) == ".000 [.000, .278], below chance"
+
+
+def test_displacement_in_words() -> None:
+    calm, displaced = outcome(), replace(outcome(), displaced=True)
+    assert displacement({1: calm, 2: calm}).startswith("Likelihood displacement was not seen: ")
+    seen = displacement({3: displaced, 1: displaced, 2: calm})
+    assert seen.startswith("Likelihood displacement was seen in rounds 1, 3: ")
+
+
+def test_loss_and_reference_are_named() -> None:
+    assert tuple(LOSSES) == config.LOSSES
+    align = make_run().params.align
+    words = setting(replace(align, loss="ipo", reference="base", beta=0.25))
+    assert words.startswith("Loss: ipo (IPO). The reference is the base LLM; ")
+    assert "beta (0.25)" in words
+    assert "the policy of the round before" in setting(replace(align, reference="previous"))
+
+
+def test_page_names_the_loss_that_was_chosen() -> None:
+    run = make_run()
+    align = replace(run.params.align, loss="apo_zero")
+    page = Page(report.render(replace(run, params=replace(run.params, align=align))))
+    assert "2 rounds of alignment, loss apo_zero" in page.text
+    assert "Loss: apo_zero (APO-zero)." in page.text
+    assert "Likelihood displacement was not seen" in page.text
 
 
 def test_examples_take_the_highest_margins_of_each_round_in_turn() -> None:
@@ -294,6 +363,8 @@ def test_run_without_rounds_has_a_page_without_pairs() -> None:
     assert run.reward_curves.is_empty() and run.reward_curves.columns == list(REWARD_CURVES)
     page = Page(report.render(run))
     assert "There are no pairs." in page.text
+    assert "There was no round of alignment." in page.text
+    assert "0 rounds of alignment" in page.text
     assert "the base LLM differs from no knowledge" in page.text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
@@ -17,11 +18,15 @@ def verdict(curve: Sequence[Row], settings: Align) -> dict[str, Any]:
     `likelihood_displacement` says that both sides became less likely than under the reference
     (Razin et al., arXiv 2410.08847), which is no error: the margin may grow all the same.
 
-    Raises RecError beyond a limit of `settings.guards`: where the chosen responses collapsed, where
-    the policy is too far from its reference, and where the margin has not grown.
+    Raises RecError for a value that is not finite, and beyond a limit of `settings.guards`: where
+    the chosen responses collapsed, where the policy is too far from its reference, and where the
+    margin has not grown.
     """
     last = curve[-max(1, len(curve) // 4) :]
     ended = {name: fmean(row[name] for row in last) for name in curve[0] if name != "step"}
+    wild = next((name for name, value in ended.items() if not math.isfinite(value)), None)
+    if wild is not None:
+        raise RecError(f"align: {wild} ended at {ended[wild]}; {CALMER}")
     margin = ended["margin"] / settings.beta
     guards = settings.guards
     if guards.chosen_drop is not None and -ended["chosen_log_ratio"] > guards.chosen_drop:

@@ -18,8 +18,9 @@ def preference_accuracy(before: Sequence[Scores], after: Sequence[Scores]) -> di
     `likelihood_accuracy`: share of pairs whose chosen response has the higher mean log-probability
     per token, before and after. `reward_accuracy`: share whose chosen response gained more (or lost
     less) log-probability than the rejected one, which is DPO's implicit reward (arXiv 2305.18290,
-    section 4) against the policy before; chance is .5. Intervals are 95% (Wilson). Log-ratios are
-    of whole responses, nats.
+    section 4) against the policy before; a pair with equal gains counts half, chance is .5.
+    Intervals are 95% (Wilson), as if all pairs were of different users. Log-ratios are of whole
+    responses, nats.
     """
     if not before:
         return {"pairs": 0}
@@ -30,9 +31,9 @@ def preference_accuracy(before: Sequence[Scores], after: Sequence[Scores]) -> di
     margins = [chosen - rejected for chosen, rejected in ratios]
     return {
         "pairs": len(before),
-        "likelihood_accuracy_before": _share([_likelier(scores) for scores in before]),
-        "likelihood_accuracy_after": _share([_likelier(scores) for scores in after]),
-        "reward_accuracy": _share([margin > 0 for margin in margins]),
+        "likelihood_accuracy_before": _share([float(_likelier(scores)) for scores in before]),
+        "likelihood_accuracy_after": _share([float(_likelier(scores)) for scores in after]),
+        "reward_accuracy": _share([0.5 if m == 0 else float(m > 0) for m in margins]),
         "mean_margin": fmean(margins),
         "median_margin": median(margins),
         "chosen_log_ratio": fmean(chosen for chosen, _ in ratios),
@@ -45,13 +46,13 @@ def _likelier(scores: Scores) -> bool:
     return fmean(chosen or [0.0]) > fmean(rejected or [0.0])
 
 
-def _share(hits: Sequence[bool]) -> dict[str, float]:
+def _share(hits: Sequence[float]) -> dict[str, float]:
     """A share with its Wilson interval."""
     low, high = wilson(sum(hits), len(hits))
     return {"value": sum(hits) / len(hits), "low": low, "high": high}
 
 
-def wilson(hits: int, trials: int) -> tuple[float, float]:
+def wilson(hits: float, trials: int) -> tuple[float, float]:
     """The 95% interval of a share of `hits` in `trials` (Wilson 1927).
 
     >>> [round(x, 4) for x in wilson(8, 10)]

@@ -22,7 +22,7 @@ def main() -> None:
 
     import rec.align.training as training
 
-    training.Checkpoints = Killer  # type: ignore[misc]
+    setattr(training, "Checkpoints", Killer)  # noqa: B010
     run(folder, base)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel, get_peft_model
+from peft import get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import DPOTrainer
@@ -46,17 +46,11 @@ def randomise(model: Any, seed: int = 3, size: float = 0.05) -> None:
             value.data = torch.randn(value.shape, generator=generator) * size
 
 
-def stock_step(
-    base: Path, pairs: Sequence[TokenPair], settings: Align, work: Path, start: Path | None = None
-) -> Step:
+def stock_step(base: Path, pairs: Sequence[TokenPair], settings: Align, work: Path) -> Step:
     """A batch of all pairs in TRL's trainer, in fp32, against the base as reference."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
     set_seed(1)
-    policy = (
-        get_peft_model(model, lora(settings))
-        if start is None
-        else PeftModel.from_pretrained(model, start, is_trainable=True)
-    )
+    policy = get_peft_model(model, lora(settings))
     options = arguments(settings, 1, work, checkpointing=False)
     options.precompute_ref_log_probs = False
     trainer = StockTrainer(
@@ -71,10 +65,14 @@ def stock_step(
 
 
 def packed_step(
-    base: Path, pairs: Sequence[TokenPair], settings: Align, work: Path, start: Path | None = None
+    base: Path,
+    pairs: Sequence[TokenPair],
+    settings: Align,
+    work: Path,
+    checkpointing: bool = False,
 ) -> Step:
     """The same in the packed trainer."""
-    policy = load_policy(base, start, settings, 1)
+    policy = load_policy(base, None, settings, 1)
     reference = log_probabilities(
         policy, pairs, len(pairs), settings.precision == "bf16", work / "reference", "reference"
     )
@@ -84,7 +82,7 @@ def packed_step(
     ]
     trainer = PackedDPOTrainer(
         model=policy,
-        args=arguments(settings, 1, work, checkpointing=False),
+        args=arguments(settings, 1, work, checkpointing),
         train_dataset=Dataset.from_list(examples),
         data_collator=PairCollator(pad_token_id=0),
         processing_class=AutoTokenizer.from_pretrained(base, local_files_only=True),
@@ -96,6 +94,8 @@ def packed_step(
 def _step(trainer: DPOTrainer, examples: list[dict[str, Any]]) -> Step:
     batch = trainer.data_collator(examples)
     trainer.model.train()
+    if trainer.args.gradient_checkpointing:
+        trainer.model.gradient_checkpointing_enable()
     with trainer.accelerator.autocast():
         loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()

@@ -186,6 +186,15 @@ def test_next_round_starts_from_the_previous_and_refers_to_it(
     assert np.mean(margins(second)) > np.mean(margins(trained.policy())) + 0.5
 
 
+def test_next_round_can_refer_to_the_base(trained: Trained, tmp_path: Path) -> None:
+    """Its first rewards are the log-ratios of the round before."""
+    previous = trained.adapter
+    first = train(trained.tiny, tmp_path, previous=previous, reference="base", batch_size=4)[0]
+    gained = np.mean(margins(trained.policy())) - np.mean(margins(load_hf(trained.tiny.hf)))
+    assert first["margin"] == pytest.approx(SETTINGS.beta * gained, rel=1e-4)
+    assert first["kl"] > 0
+
+
 def test_no_learning_keeps_the_previous(trained: Trained, tmp_path: Path) -> None:
     train(trained.tiny, tmp_path, previous=trained.adapter, learning_rate=0.0, epochs=1)
     before = load_file(trained.adapter / FILES[0])

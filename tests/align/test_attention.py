@@ -16,10 +16,14 @@ SEGMENTS = (Segment(0, 500, 9, 4), Segment(513, 7, 0, 3), Segment(523, 1, 2, 0))
 TOTAL = 526
 
 
-def tensors() -> list[torch.Tensor]:
+def tensors() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value."""
     generator = torch.Generator().manual_seed(0)
-    shapes = ((1, n, TOTAL, SIZE) for n in (HEADS, KEY_HEADS, KEY_HEADS))
-    return [torch.randn(*s, generator=generator, requires_grad=True) for s in shapes]
+    query, key, value = (
+        torch.randn(1, heads, TOTAL, SIZE, generator=generator, requires_grad=True)
+        for heads in (HEADS, KEY_HEADS, KEY_HEADS)
+    )
+    return query, key, value
 
 
 def by_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -29,9 +33,9 @@ def by_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
         for rejected in (False, True):
             length = segment.shared + (segment.rejected if rejected else segment.chosen)
             places = [segment.place(column, rejected) for column in range(length)]
-            own = scaled_dot_product_attention(
-                *(t[:, :, places] for t in (query, key, value)), is_causal=True, enable_gqa=True
-            ).transpose(1, 2)
+            q, k, v = (t[:, :, places] for t in (query, key, value))
+            own = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            own = own.transpose(1, 2)
             fresh = segment.shared if rejected else 0
             found[:, places[fresh:]] = own[:, fresh:]
     return found
@@ -42,23 +46,28 @@ def test_equals_attention_by_rows(way: str) -> None:
     ours, theirs = tensors(), tensors()
     layout, scaling = Layout(SEGMENTS), SIZE**-0.5
     if way == "_fused":
-        found = attention._fused(*ours, layout, scaling, 0.0)
+        found = attention._fused(*ours, layout=layout, scaling=scaling, dropout=0.0)
     else:
-        found, _ = pair_attention(torch.nn.Identity(), *ours, None, scaling=scaling, layout=layout)
+        query, key, value = ours
+        module = torch.nn.Identity()
+        found, _ = pair_attention(module, query, key, value, None, scaling=scaling, layout=layout)
     expected = by_rows(*theirs)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     weights = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    (found * weights).sum().backward()
-    (expected * weights).sum().backward()
+    torch.autograd.backward((found * weights).sum())
+    torch.autograd.backward((expected * weights).sum())
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_a_window_that_is_too_short_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="509 tokens is longer than the model's window"):
+        query, key, value = tensors()
         pair_attention(
             torch.nn.Identity(),
-            *tensors(),
+            query,
+            key,
+            value,
             None,
             scaling=1.0,
             layout=Layout(SEGMENTS),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from rec.align.pairs import TokenPair
 from tests.align.settings import SETTINGS
@@ -51,3 +52,11 @@ def check(tiny: Tiny, folder: Path, **changes: Any) -> None:
         scale = float(gradient.abs().max())
         assert (found.gradients[name] - gradient).abs().max() <= 1e-4 * scale + 1e-9, name
     assert expected.metrics["rewards/margins"] != 0
+
+
+def test_activations_that_are_computed_again(tiny: Tiny, tmp_path: Path) -> None:
+    plain = packed_step(tiny.hf, PAIRS, SETTINGS, tmp_path / "plain")
+    again = packed_step(tiny.hf, PAIRS, SETTINGS, tmp_path / "again", checkpointing=True)
+    assert again.loss == plain.loss
+    for name, gradient in plain.gradients.items():
+        assert torch.equal(again.gradients[name], gradient), name

@@ -20,6 +20,11 @@ def test_by_hand() -> None:
     assert found["rejected_log_ratio"] == pytest.approx((-0.5 + 0.25) / 2)
 
 
+def test_policy_that_did_not_change_is_at_chance() -> None:
+    scores = [([-1.0, -1.0], [-3.0]), ([-2.0], [-1.0])]
+    assert preference_accuracy(scores, scores)["reward_accuracy"]["value"] == 0.5
+
+
 def test_no_pairs() -> None:
     assert preference_accuracy([], []) == {"pairs": 0}
 

@@ -23,15 +23,24 @@ def machine(processes: int | None, threads: int | None = None, config: str = "")
     return Machine(processes=processes, threads=threads, accelerate=config)
 
 
+@pytest.fixture(scope="module")
+def single(tiny_llama: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Alignment:
+    return run(tmp_path_factory.mktemp("one"), tiny_llama.hf, dropout=0.0)
+
+
+@pytest.mark.parametrize("config", ["", "conf/accelerate/fsdp.yaml"])
 def test_two_processes_equal_one(
-    tiny_llama: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny_llama: Tiny,
+    tmp_path: Path,
+    single: Alignment,
+    config: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Up to rounding: gradients are added in another order."""
-    single = run(tmp_path / "one", tiny_llama.hf, dropout=0.0)
+    """Up to rounding: gradients are added in another order. With whole copies, and with shares."""
     changes = json.dumps({"dropout": 0.0})
     command = ["-m", "tests.align.rounds", str(tmp_path / "two"), str(tiny_llama.hf), changes]
     (tmp_path / "two").mkdir()
-    launch.relaunch(command, machine(2))
+    launch.relaunch(command, machine(2, config=config))
     curve, summary = json.loads((tmp_path / "two/found.json").read_text())
     for rank in (0, 1):  # each scored its share of the reference
         kept = tmp_path / f"two/work/reference-train-{rank}.jsonl"

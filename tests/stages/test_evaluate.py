@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
+from rec.curves import ALIGNMENT
+from rec.params import load_params
 from rec.tables import RUNS, read_table, write_table
 from stages import layout
 from stages.evaluate import main
@@ -31,7 +33,8 @@ def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
     metrics = json.loads(layout.METRICS.read_text())
     assert list(metrics) == [
         *("popularity", "none", "items", "history", "base", "round_1", "round_2"),
-        *("identifiability", "sampling", "test_users", "test_lists", "seeds", "bootstrap"),
+        *("identifiability", "sampling", "alignment"),
+        *("test_users", "test_lists", "seeds", "bootstrap"),
     ]
     assert (metrics["test_users"], metrics["test_lists"], metrics["seeds"]) == (12, 36, 2)
     assert metrics["identifiability"]["round_2"] == {"mrr": 0.5, "median_rank": 13.333333}
@@ -42,6 +45,18 @@ def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
         "empty": 0.0,
         "mean_tokens": 81.25,
     }
+    beta = load_params(run / "params.yaml").align.beta
+    assert metrics["alignment"]["round_1"] == {
+        "steps": 12,
+        "margin_nats": round(0.22 / beta, 6),
+        "reward_accuracy": 0.85,
+        "chosen_log_ratio_per_token": -0.022,
+        "rejected_log_ratio_per_token": -0.044,
+        "kl_per_token": 0.0011,
+        "likelihood_displacement": True,
+        "held_out": {"pairs": 0},
+    }
+    assert metrics["alignment"]["round_2"]["held_out"]["reward_accuracy_low"] == 0.59585
     assert metrics["bootstrap"] == 200
     assert sorted(path.name for path in layout.PLOTS.iterdir()) == [
         "alignment.csv",
@@ -61,10 +76,9 @@ def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
     assert reward.columns == ["round", "fold", "epoch", "train_loss", "valid_ndcg"]
     assert reward.shape == (24, 5)
     assert reward.row(23) == (2, 1, 6, 0.333333, 0.761667)
-    assert alignment.columns == [
-        *("round", "step", "loss", "margin", "accuracy", "chosen_reward", "rejected_reward")
-    ]
-    assert alignment.row(12) == (2, 1, 0.67, 0.04, 0.57, 0.01, -0.01)
+    assert alignment.columns == ["round", *ALIGNMENT]
+    assert alignment.row(12)[:7] == (2, 1, 0.67, 0.04, 0.57, 0.01, -0.01)
+    assert alignment.row(12)[9:12] == (-0.004, -0.008, 0.0001)
     assert len(alignment) == 24
 
 
@@ -86,7 +100,8 @@ def test_no_rounds_leave_plots_with_headers_alone(
     params_file(tmp_path, rounds=0)
     assert evaluate().exit_code == 0
     text = (layout.PLOTS / "alignment.csv").read_text()
-    assert text == "round,step,loss,margin,accuracy,chosen_reward,rejected_reward\n"
+    assert text == f"round,{','.join(ALIGNMENT)}\n"
+    assert json.loads(layout.METRICS.read_text())["alignment"] == {}
     assert (layout.PLOTS / "reward.csv").read_text() == "round,fold,epoch,train_loss,valid_ndcg\n"
 
 
@@ -105,8 +120,10 @@ def test_missing_list_is_one_line_that_names_the_variant(run: Path) -> None:
 
 
 def test_missing_inputs_are_one_line_that_names_the_file(run: Path) -> None:
-    layout.alignment(2).unlink()
-    assert "data/alignment/2.csv: no such file" in refused()
+    layout.alignment_curve(2).unlink()
+    assert "data/alignment/2/curve.csv: no such file" in refused()
+    layout.alignment_summary(2).unlink()
+    assert "data/alignment/2/summary.json: no such file" in refused()
     layout.identifiability(1).unlink()
     assert "data/vectors/1.json: no such file" in refused()
     layout.runs("history").unlink()
@@ -116,14 +133,24 @@ def test_missing_inputs_are_one_line_that_names_the_file(run: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("step,loss\n1,0.5\n", "data/alignment/1.csv: column 'margin' is missing"),
-        (
-            "step,loss,margin,accuracy,chosen_reward,rejected_reward\none,2,3,4,5,6\n",
-            "data/alignment/1.csv: not a readable CSV file",
-        ),
-        ("", "data/alignment/1.csv: not a readable CSV file"),
+        ("step,loss\n1,0.5\n", "curve.csv: column 'margin' is missing"),
+        (f"{','.join(ALIGNMENT)}\none{',2' * 13}\n", "curve.csv: not a readable CSV file"),
+        ("", "curve.csv: not a readable CSV file"),
     ],
 )
-def test_broken_alignment_is_refused(run: Path, text: str, message: str) -> None:
-    layout.alignment(1).write_text(text)
-    assert message in refused()
+def test_broken_curve_of_alignment_is_refused(run: Path, text: str, message: str) -> None:
+    layout.alignment_curve(1).write_text(text)
+    assert f"data/alignment/1/{message}" in refused()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("{}", "not the summary of an alignment ('likelihood_displacement' is missing)"),
+        ("[]", "not the summary of an alignment (it is no mapping of names to values)"),
+    ],
+)
+def test_broken_summary_of_alignment_is_refused(run: Path, text: str, message: str) -> None:
+    layout.alignment_summary(2).write_text(text)
+    assert f"data/alignment/2/summary.json: {message}" in refused()

@@ -31,6 +31,8 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
     value = json.loads(layout.METRICS.read_text())["round_2"]["ndcg@5"]
     assert f"{value:.4f}".removeprefix("0") in html
     assert '"epoch": 6' in html and '"loss": 0.67' in html
+    assert '"log_ratio": -0.048' in html and '"kl": 0.0012' in html
+    assert ".900 [.596, .982], above chance" in html
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
         layout.sampling_metrics(0),
         layout.training("history"),
         layout.reward(1) / "reward.json",
+        layout.alignment_summary(2),
     ],
     ids=str,
 )

@@ -1,0 +1,98 @@
+"""The report's section on alignment: its table by round, and what it says in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rec.config import Align
+from rec.outcomes import HeldOut, Outcome, Share
+from rec.report_grid import DASH, Grid, Line
+
+#: What `align.loss` is called; the keys are `rec.config.LOSSES`.
+LOSSES = {
+    "sigmoid": "DPO",
+    "ipo": "IPO",
+    "robust": "robust DPO",
+    "hinge": "hinge loss on the margin",
+    "apo_zero": "APO-zero",
+    "sft": "fine-tuning on the chosen texts alone",
+}
+
+
+def setting(align: Align) -> str:
+    """Which loss, and to what the log-ratios are."""
+    reference = "base LLM" if align.reference == "base" else "policy of the round before"
+    return (
+        f"Loss: {align.loss} ({LOSSES[align.loss]}). The reference is the {reference}; a reward is "
+        f"beta ({align.beta:g}) times the log-ratio of a text to it."
+    )
+
+
+def displacement(outcomes: Mapping[int, Outcome]) -> str:
+    """Whether likelihood displacement was seen, and what that means."""
+    rounds = [str(number) for number, outcome in sorted(outcomes.items()) if outcome.displaced]
+    where = f"seen in round{'s' * (len(rounds) > 1)} {', '.join(rounds)}"
+    return (
+        f"Likelihood displacement was {where if rounds else 'not seen'}: it is there when the "
+        "chosen texts, and not only the rejected ones, became less likely than under the "
+        "reference, so that probability went to texts of neither side. The margin may grow all the "
+        "same."
+    )
+
+
+def alignment_grid(outcomes: Mapping[int, Outcome]) -> Grid:
+    """What each round of alignment came to."""
+    found = [outcome for _, outcome in sorted(outcomes.items())]
+
+    def line(name: str, note: str, cell: Callable[[Outcome], str]) -> Line:
+        return Line(name, [cell(outcome) for outcome in found], note)
+
+    def held_out(name: str, note: str, share: Callable[[HeldOut], Share]) -> Line:
+        return line(name, note, lambda o: DASH if o.held_out is None else judged(share(o.held_out)))
+
+    return Grid(
+        ["Alignment", *(f"Round {number}" for number in sorted(outcomes))],
+        [
+            line("Steps", "of the optimiser", lambda o: f"{o.steps:,}"),
+            line("Loss", "", lambda o: f"{o.loss:.4f}"),
+            line("Reward accuracy", "share of pairs", lambda o: f"{o.accuracy:.3f}"),
+            line("Margin", "nats per pair, chosen − rejected", lambda o: signed(o.margin)),
+            line("Log-ratio, chosen", "nats per token", lambda o: signed(o.chosen_log_ratio)),
+            line("Log-ratio, rejected", "nats per token", lambda o: signed(o.rejected_log_ratio)),
+            line("KL to the reference", "nats per token", lambda o: f"{o.kl:.3g}"),
+            line(
+                "Likelihood displacement",
+                "both log-ratios below 0",
+                lambda o: "seen" if o.displaced else "not seen",
+            ),
+            line(
+                "Held-out pairs",
+                "of validation users, never trained on",
+                lambda o: f"{o.held_out.pairs if o.held_out else 0:,}",
+            ),
+            held_out(
+                "Held-out likelihood accuracy, before",
+                "share of pairs whose chosen text is the likelier one per token",
+                lambda h: h.before,
+            ),
+            held_out("Held-out likelihood accuracy, after", "", lambda h: h.after),
+            held_out(
+                "Held-out reward accuracy",
+                "share of pairs whose chosen text gained more in the round",
+                lambda h: h.reward,
+            ),
+        ],
+    )
+
+
+def judged(share: Share) -> str:
+    """A share with its interval and where that lies: `.700 [.397, .892], above chance`."""
+    value, low, high = (
+        f"{number:.3f}".removeprefix("0") for number in (share.value, share.low, share.high)
+    )
+    return f"{value} [{low}, {high}], {share.verdict}"
+
+
+def signed(value: float) -> str:
+    """A number with its sign, to three digits."""
+    return f"{value + 0.0:+.3g}".replace("-", "−")
