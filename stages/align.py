@@ -1,6 +1,7 @@
 """Stage align: a round of DPO, from the policy that it judged to the next (paper, section 4.3)."""
 
 import shutil
+import sys
 
 import click
 import polars as pl
@@ -26,8 +27,8 @@ def main(params: Params, round_: int) -> None:
     from rec.align.policy import publish
     from rec.align.training import align
 
-    if launch.process_count(params.machine) > 1 and not launch.is_launched():
-        launch.relaunch(["-m", "stages.align", str(round_)], params.machine)
+    if launch.is_needed(params.machine):
+        launch.relaunch(["-m", "stages.align", *sys.argv[1:]], params.machine)
         return
     use_threads(launch.threads(params.machine))
     with Model(layout.GGUF, vocabulary_only=True) as model:

@@ -22,9 +22,11 @@ def process_count(machine: Machine) -> int:
     return machine.processes or max(1, torch.cuda.device_count())
 
 
-def is_launched() -> bool:
-    """Whether this process is one of a distributed run."""
-    return "LOCAL_RANK" in os.environ
+def is_needed(machine: Machine) -> bool:
+    """Whether this process must start others: for several, or to hide all GPUs but one from TRL."""
+    if "LOCAL_RANK" in os.environ:
+        return False
+    return process_count(machine) > 1 or torch.cuda.device_count() > 1
 
 
 def is_first() -> bool:
@@ -44,10 +46,20 @@ def relaunch(command: Sequence[str], machine: Machine) -> None:
     Raises RecError where one of them fails; it has said why.
     """
     count = process_count(machine)
+    environment = dict(os.environ)
+    if count == 1:
+        launcher: list[str] = []
+        visible = environment.get("CUDA_VISIBLE_DEVICES") or "0"
+        environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    else:
+        launcher = ["-m", "accelerate.commands.launch", *_options(count, machine.accelerate)]
+    done = subprocess.run([sys.executable, *launcher, *command], env=environment, check=False)
+    if done.returncode:
+        raise RecError(f"align: one of {count} processes failed; its message stands above")
+
+
+def _options(count: int, config: str) -> list[str]:
     options = ["--num_processes", str(count), "--num_machines", "1", "--main_process_port", "0"]
     options += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     # "multi_gpu" is its word for several processes; with "cpu" it starts one, whatever their number
-    options += ["--config_file", machine.accelerate] if machine.accelerate else ["--multi_gpu"]
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", *options, *command]
-    if subprocess.run(launcher, check=False).returncode:
-        raise RecError(f"align: one of {count} processes failed; its message stands above")
+    return [*options, *(["--config_file", config] if config else ["--multi_gpu"])]

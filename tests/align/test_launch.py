@@ -75,8 +75,23 @@ def test_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch.process_count(machine(3)) == 3
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert launch.process_count(machine(None)) == 4
+    assert launch.is_needed(machine(None))
+    assert launch.is_needed(machine(1))  # TRL refuses to see more GPUs than it uses
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert launch.process_count(machine(None)) == 1
+    assert launch.is_needed(machine(2))
+    assert not launch.is_needed(machine(None))
+
+
+def test_one_process_sees_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    show = ["-c", "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"]
+    launch.relaunch(show, machine(1))
+    assert capfd.readouterr().out == "0\n"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    launch.relaunch(show, machine(1))
+    assert capfd.readouterr().out == "3\n"
 
 
 def test_processes_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,8 +103,7 @@ def test_processes_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_the_first_process_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch.is_first()
-    assert not launch.is_launched()
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert not launch.is_first()
-    assert launch.is_launched()
+    assert not launch.is_needed(machine(2))
