@@ -3,8 +3,7 @@
 Real MovieLens pairs (prompts of 300 to 450 tokens, cards of about 100), SmolLM2, a LoRA of rank 8
 on all projections. Three trainers, each in a process of its own, one after the other: this
 project's (bf16, batches of two, the reference scored once for three epochs, its time counted), and
-TRL's DPOTrainer with its defaults in fp32 and in bf16. `--quick` takes two pairs, for TRL's in a
-batch of two. `--llm llama-1b` is a randomly initialised llama of 1.1B parameters over SmolLM2's
+TRL's DPOTrainer with its defaults in fp32 and in bf16. `--quick` takes one pair. `--llm llama-1b` is a randomly initialised llama of 1.1B parameters over SmolLM2's
 pairs, for a GPU. `--part attention` compares the blocks of `rec.align.attention` with torch's fused
 kernel, `--part profile` prints the profiler's top entries of a packed step.
 """
@@ -317,7 +316,7 @@ def profile(llm: str, count: int, batch: int) -> dict[str, Any]:
 
 @click.command()
 @click.option("--llm", default="smollm2-135m", show_default=True, help="A name in conf/llm.")
-@click.option("--quick", is_flag=True, help="Two pairs, TRL's trainer in a batch of two.")
+@click.option("--quick", is_flag=True, help="One pair.")
 @click.option("--pairs", "count", default=16, show_default=True, help="Pairs of each part.")
 @click.option("--batch", default=0, help="Pairs computed together; 0: 2, and TRL's default of 8.")
 @click.option("--part", "name", type=click.Choice(list(PARTS)), help="This part alone.")
@@ -326,11 +325,11 @@ def main(llm: str, quick: bool, count: int, batch: int, name: str | None) -> Non
     if name:
         print(json.dumps(PARTS[name](llm, count, batch or 2)))
         return
-    count = 2 if quick else count
+    count = 1 if quick else count
     pairs_of(llm, count)
-    theirs = 2 if quick else batch or 8
+    ours, theirs = (1, 1) if quick else (batch or 2, batch or 8)
     options = {"llm": llm, "pairs": count}
-    own = measured("bench.alignment", "packed", **options, batch=batch or 2)
+    own = measured("bench.alignment", "packed", **options, batch=ours)
     fp32 = measured("bench.alignment", "stock_fp32", **options, batch=theirs)
     bf16 = measured("bench.alignment", "stock_bf16", **options, batch=theirs)
     peak = peak_flops()
