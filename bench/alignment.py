@@ -3,9 +3,10 @@
 Real MovieLens pairs (prompts of 300 to 450 tokens, cards of about 100), SmolLM2, a LoRA of rank 8
 on all projections. Three trainers, each in a process of its own, one after the other: this
 project's (bf16, batches of two, the reference scored once for three epochs, its time counted), and
-TRL's DPOTrainer with its defaults in fp32 and in bf16. `--quick` takes one pair. `--llm llama-1b` is a randomly initialised llama of 1.1B parameters over SmolLM2's
-pairs, for a GPU. `--part attention` compares the blocks of `rec.align.attention` with torch's fused
-kernel, `--part profile` prints the profiler's top entries of a packed step.
+TRL's DPOTrainer with its defaults in fp32 and in bf16. `--quick` takes one pair. `--llm llama-1b`
+is a randomly initialised llama of 1.1B parameters over SmolLM2's pairs, for a GPU. `--part
+attention` compares the blocks of `rec.align.attention` with torch's fused kernel, `--part profile`
+prints the profiler's top entries of a packed step.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ In a segment [shared | chosen | rejected] a token sees the tokens before it, exc
 the rejected response does not see the chosen one. On a GPU that is three calls of torch's scaled
 dot-product attention for each pair. On a CPU it is plain matrix products over blocks of queries,
 with the query heads of a key head side by side, so that keys are not repeated: the fused kernel
-took 3.6 times as long for 570 tokens in bf16 (`python -m bench.alignment --part attention`).
+took twice as long for 570 tokens in bf16 (`python -m bench.alignment --part attention`).
 """
 
 from __future__ import annotations

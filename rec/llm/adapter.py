@@ -39,13 +39,26 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 }
 
 #: PEFT's settings that are read here, or that do not change what the saved tensors mean.
-_FREE = frozenset(
-    """
-    auto_mapping base_model_name_or_path ensure_weight_tying eva_config exclude_modules
-    inference_mode layers_pattern layers_to_transform lora_alpha lora_dropout megatron_core
-    peft_version qalora_group_size r revision target_modules task_type use_rslora
-    """.split()
-)
+_FREE = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "ensure_weight_tying",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "revision",
+    "target_modules",
+    "task_type",
+    "use_rslora",
+}
 
 _NAME = re.compile(r"\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight$")
 
