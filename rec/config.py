@@ -196,7 +196,7 @@ class Align:
     alpha: float = number(0.0)
     dropout: float = number(0.0, 0.9)
     target_modules: list[str] = field(default=MISSING, metadata={"allowed": PROJECTIONS})
-    warmup_share: float = number(0.0, 1.0)
+    warmup_share: float = number(0.0, 0.99)  # of the steps
     max_length: int = number(16)  # tokens of prompt and response together
     precision: str = choice("auto", "fp32", "bf16")
     guards: Guards = field(default_factory=Guards)
@@ -223,7 +223,9 @@ class Machine:
     threads: int | None = None  # null: the cores that this process may use
     parallel_sequences: int | None = None  # responses drawn together; null: from memory and cores
     processes: int | None = None  # of the align stage; null: one per GPU, or 1 without any
-    accelerate: str = MISSING  # configuration file of `accelerate launch`; "": data parallel
+    accelerate: str = (
+        MISSING  # file for `accelerate launch` of several processes; "": data parallel
+    )
     checkpoint_seconds: float = number(0.0)  # between two checkpoints of the align stage
     server: str = MISSING  # address of an OpenAI-compatible server, for sampling.backend openai
     server_timeout: float = number(0.1)  # seconds that an answer may take

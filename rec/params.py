@@ -197,6 +197,8 @@ def _check_alignment(params: Params, name: str) -> None:
     )
     allowed = "align.loss ipo and the margins divide by it; it must be above 0"
     _require(align.beta > 0, name, "align.beta", align.beta, allowed)
+    allowed = "the LoRA would change nothing; it must be above 0"
+    _require(align.alpha > 0, name, "align.alpha", align.alpha, allowed)
     for key, limit in dataclasses.asdict(align.guards).items():
         known = limit is None or 0 <= limit < math.inf
         allowed = "must be null or a finite number of 0 or more"

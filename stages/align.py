@@ -1,7 +1,7 @@
 """Stage align: a round of DPO, from the policy that it judged to the next (paper, section 4.3)."""
 
-import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import click
 import polars as pl
@@ -17,6 +17,9 @@ from rec.tables import PAIRS, read_table
 from stages import layout
 from stages.runner import stage
 
+if TYPE_CHECKING:
+    from rec.align.training import Alignment
+
 
 @stage
 @click.argument("round_", metavar="ROUND", type=click.IntRange(min=1))
@@ -24,8 +27,8 @@ def main(params: Params, round_: int) -> None:
     """Align the LLM on the pairs of a ROUND."""
     from rec.align import launch
     from rec.align.pairs import token_pairs
-    from rec.align.policy import publish
     from rec.align.training import align
+    from rec.align.work import discard, locked
 
     if launch.is_needed(params.machine):
         launch.relaunch(["-m", "stages.align", *sys.argv[1:]], params.machine)
@@ -42,25 +45,33 @@ def main(params: Params, round_: int) -> None:
         pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model, form)
         heldout = token_pairs(read_table(layout.heldout_pairs(round_), PAIRS), model, form)
     work = layout.WORK / "align" / str(round_)
-    found = align(
-        pairs,
-        heldout,
-        base=layout.HF,
-        previous=layout.aligned(judged_policy(params, round_)),
-        live=layout.alignment(round_) / "live",
-        settings=params.align,
-        seed=params.seed,
-        work=work,
-        checkpoint_seconds=params.machine.checkpoint_seconds,
-    )
-    if launch.is_first():
-        write_json(layout.alignment_summary(round_), found.summary)
-        write_csv(pl.DataFrame(found.curve, schema=dict(ALIGNMENT)), layout.alignment_curve(round_))
-        with atomic_path(layout.policy(round_)) as folder:
-            publish(found.adapter, folder)
-            export_adapter(folder, layout.HF, folder / layout.ADAPTER)
-            write_json(folder / "policy.json", {"adapter": layout.ADAPTER, "llm": params.llm.name})
-        shutil.rmtree(work)
+    with locked(work):
+        found = align(
+            pairs,
+            heldout,
+            base=layout.HF,
+            previous=layout.aligned(judged_policy(params, round_)),
+            live=layout.alignment(round_) / "live",
+            settings=params.align,
+            seed=params.seed,
+            work=work,
+            checkpoint_seconds=params.machine.checkpoint_seconds,
+        )
+        if launch.is_first():
+            _publish(found, params, round_)
+            discard(work)
+
+
+def _publish(found: "Alignment", params: Params, round_: int) -> None:
+    """Write what the round leaves: the adapter for both runtimes, and how it went."""
+    from rec.align.policy import publish
+
+    write_json(layout.alignment_summary(round_), found.summary)
+    write_csv(pl.DataFrame(found.curve, schema=dict(ALIGNMENT)), layout.alignment_curve(round_))
+    with atomic_path(layout.policy(round_)) as folder:
+        publish(found.adapter, folder)
+        export_adapter(folder, layout.HF, folder / layout.ADAPTER)
+        write_json(folder / "policy.json", {"adapter": layout.ADAPTER, "llm": params.llm.name})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import sys
 import threading
@@ -37,6 +38,8 @@ def stage(function: Callable[..., None]) -> click.Command:
             function(load_params(params_path), **arguments)
         except RecError as error:
             raise click.ClickException(str(error)) from error
+        if "LOCAL_RANK" in os.environ:
+            return  # one of several processes of a stage, which records itself
         _record("@".join([module, *map(str, arguments.values())]), memory)
 
     command.__doc__ = function.__doc__

@@ -1,4 +1,4 @@
-"""Attention over a packed batch of pairs, for any model of transformers that has an interface.
+"""Attention over a packed batch of pairs, as an attention function of transformers.
 
 In a segment [shared | chosen | rejected] a token sees the tokens before it, except that the rest of
 the rejected response does not see the chosen one. On a GPU that is three calls of torch's scaled
@@ -21,6 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from rec.align.packing import Segment
+from rec.errors import RecError
 
 NAME = "preference_pairs"
 BLOCK = 192  # queries of a block: more waste work above the diagonal, fewer make small products
@@ -96,17 +97,21 @@ def pair_attention(
     layout: Layout,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend within each pair: query [1, heads, T, size], key and value [1, key heads, T, size].
 
-    Returns [1, T, heads, size]. Raises NotImplementedError where a pair is longer than a sliding
-    window.
+    Returns [1, T, heads, size]. Raises RecError where a pair is longer than a sliding window, and
+    for models that cap the scores or have attention sinks.
     """
+    if softcap is not None or s_aux is not None:
+        raise RecError("align: models with capped attention or sinks are not supported")
     longest = max(s.shared + max(s.chosen, s.rejected) for s in layout.segments)
     if sliding_window is not None and longest > sliding_window:
-        raise NotImplementedError(
-            f"a pair of {longest} tokens is longer than the model's window of {sliding_window}"
+        raise RecError(
+            f"align: a pair has {longest} tokens, the model's window is {sliding_window}"
         )
     if query.device.type == "cpu":
         found = _in_blocks(query[0], key[0], value[0], layout, scaling, dropout)

@@ -11,9 +11,16 @@ from rec.align.watch import CALMER, Row
 from rec.config import Align
 from rec.errors import RecError
 
+#: Steps from which on the margin of the last quarter follows some updates.
+JUDGED = 4
 
-def verdict(curve: Sequence[Row], settings: Align) -> dict[str, Any]:
+
+def verdict(curve: Sequence[Row], settings: Align, start: float = 0.0) -> dict[str, Any]:
     """Where the curve ended: means over the last quarter of its steps (one step or more).
+
+    `start` is the mean margin of the pairs before training, in nats: not 0 where the reference is
+    another policy than the one that the round starts from. A step's figures are of before its
+    update, so that fewer than `JUDGED` steps say nothing about the margin.
 
     `likelihood_displacement` says that both sides became less likely than under the reference
     (Razin et al., arXiv 2410.08847), which is no error: the margin may grow all the same.
@@ -27,7 +34,7 @@ def verdict(curve: Sequence[Row], settings: Align) -> dict[str, Any]:
     wild = next((name for name, value in ended.items() if not math.isfinite(value)), None)
     if wild is not None:
         raise RecError(f"align: {wild} ended at {ended[wild]}; {CALMER}")
-    margin = ended["margin"] / settings.beta
+    margin = ended["margin"] / settings.beta - start
     guards = settings.guards
     if guards.chosen_drop is not None and -ended["chosen_log_ratio"] > guards.chosen_drop:
         raise RecError(
@@ -40,10 +47,11 @@ def verdict(curve: Sequence[Row], settings: Align) -> dict[str, Any]:
             f"align: the policy is {ended['kl']:.2f} nats per token from its reference "
             f"(align.guards.kl is {guards.kl}); raise align.beta, or {CALMER}"
         )
-    if guards.margin is not None and settings.loss != "sft" and not margin > guards.margin:
+    least = guards.margin if settings.loss != "sft" and len(curve) >= JUDGED else None
+    if least is not None and not margin > least:
         raise RecError(
-            f"align: the margin ended at {margin:.4f} nats, not above align.guards.margin "
-            f"({guards.margin}): nothing was learned from the pairs; raise align.learning_rate or "
+            f"align: the margin grew by {margin:.4f} nats, not above align.guards.margin "
+            f"({least}): nothing was learned from the pairs; raise align.learning_rate or "
             "align.epochs, or set the guard to null"
         )
     displaced = ended["chosen_log_ratio"] < 0 and ended["rejected_log_ratio"] < 0

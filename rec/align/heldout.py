@@ -18,7 +18,7 @@ def preference_accuracy(before: Sequence[Scores], after: Sequence[Scores]) -> di
     `likelihood_accuracy`: share of pairs whose chosen response has the higher mean log-probability
     per token, before and after. `reward_accuracy`: share whose chosen response gained more (or lost
     less) log-probability than the rejected one, which is DPO's implicit reward (arXiv 2305.18290,
-    section 4) against the policy before; a pair with equal gains counts half, chance is .5.
+    section 4) against the policy before; a tie counts half, chance is .5.
     Intervals are 95% (Wilson), as if all pairs were of different users. Log-ratios are of whole
     responses, nats.
     """
@@ -31,9 +31,9 @@ def preference_accuracy(before: Sequence[Scores], after: Sequence[Scores]) -> di
     margins = [chosen - rejected for chosen, rejected in ratios]
     return {
         "pairs": len(before),
-        "likelihood_accuracy_before": _share([float(_likelier(scores)) for scores in before]),
-        "likelihood_accuracy_after": _share([float(_likelier(scores)) for scores in after]),
-        "reward_accuracy": _share([0.5 if m == 0 else float(m > 0) for m in margins]),
+        "likelihood_accuracy_before": _share([_likelier(scores) for scores in before]),
+        "likelihood_accuracy_after": _share([_likelier(scores) for scores in after]),
+        "reward_accuracy": _share([_hit(margin) for margin in margins]),
         "mean_margin": fmean(margins),
         "median_margin": median(margins),
         "chosen_log_ratio": fmean(chosen for chosen, _ in ratios),
@@ -41,9 +41,13 @@ def preference_accuracy(before: Sequence[Scores], after: Sequence[Scores]) -> di
     }
 
 
-def _likelier(scores: Scores) -> bool:
+def _likelier(scores: Scores) -> float:
     chosen, rejected = scores
-    return fmean(chosen or [0.0]) > fmean(rejected or [0.0])
+    return _hit(fmean(chosen or [0.0]) - fmean(rejected or [0.0]))
+
+
+def _hit(difference: float) -> float:
+    return 0.5 if difference == 0 else float(difference > 0)
 
 
 def _share(hits: Sequence[float]) -> dict[str, float]:

@@ -6,9 +6,11 @@ So that `dvc repro` uses every GPU, and another machine makes no stage stale.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -43,9 +45,15 @@ def threads(machine: Machine) -> int:
 def relaunch(command: Sequence[str], machine: Machine) -> None:
     """Run `python COMMAND` in all processes, and wait for them.
 
-    Raises RecError where one of them fails; it has said why.
+    Raises RecError for a configuration that is not there, for more processes than GPUs, and where
+    a process fails; it has said why.
     """
     count = process_count(machine)
+    gpus = torch.cuda.device_count()
+    if machine.accelerate and not Path(machine.accelerate).is_file():
+        raise RecError(f"machine.accelerate: {machine.accelerate}: no such file")
+    if 0 < gpus < count:
+        raise RecError(f"machine.processes: {count} are more than the {gpus} GPUs here")
     environment = dict(os.environ)
     if count == 1:
         launcher: list[str] = []
@@ -53,8 +61,14 @@ def relaunch(command: Sequence[str], machine: Machine) -> None:
         environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
     else:
         launcher = ["-m", "accelerate.commands.launch", *_options(count, machine.accelerate)]
-    done = subprocess.run([sys.executable, *launcher, *command], env=environment, check=False)
-    if done.returncode:
+    process = subprocess.Popen([sys.executable, *launcher, *command], env=environment)
+    ended = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
+        code = process.wait()
+    finally:
+        process.terminate()  # whoever interrupts this process ends the others with it
+        signal.signal(signal.SIGTERM, ended)
+    if code:
         raise RecError(f"align: one of {count} processes failed; its message stands above")
 
 

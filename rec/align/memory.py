@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ def checkpoint_activations(config: Any, pairs: Sequence[TokenPair], settings: Al
     if device() == "cuda":
         free, _ = torch.cuda.mem_get_info()
     else:
-        free = available_memory()
+        free = available_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     longest = max(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in pairs)
     tokens = settings.batch_size * longest
     return activation_bytes(config, tokens, longest, 2 if use_bf16(settings) else 4) > free / 2

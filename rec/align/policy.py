@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, set_seed
+from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
 from rec.align.attention import NAME
 from rec.align.scoring import accept_packing
@@ -37,13 +39,32 @@ def load_policy(base: Path, previous: Path | None, settings: Align, seed: int) -
             local_files_only=True,
         ).to(device())
         accept_packing(model)
-        if previous is not None:
-            return PeftModel.from_pretrained(model, previous, is_trainable=True)
-    except (OSError, ValueError, SafetensorError) as error:
+        set_seed(seed)
+        if previous is None:
+            return get_peft_model(model, lora(settings))
+        _require_whole(previous)
+        return PeftModel.from_pretrained(model, previous, is_trainable=True)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise RecError(f"{previous or base}: not a model that can be trained ({reason})") from error
-    set_seed(seed)
-    return get_peft_model(model, lora(settings))
+
+
+def _require_whole(adapter: Path) -> None:
+    """Raise ValueError where an adapter holds tensors that PEFT would leave out in silence."""
+    names = load_file(adapter / WEIGHTS).keys()
+    pattern = re.compile(r"base_model\.model\..+\.lora_[AB]\.weight")
+    strange = next((name for name in names if not pattern.fullmatch(name)), None)
+    if strange is not None or not names:
+        raise ValueError(f"{WEIGHTS} holds no LoRA, but {strange or 'nothing'}")
+
+
+def load_tokenizer(base: Path) -> Any:
+    """The tokenizer of the base, of which only the padding is used. Raises RecError without one."""
+    try:
+        return AutoTokenizer.from_pretrained(base, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise RecError(f"{base}: no tokenizer that can be read ({reason})") from error
 
 
 def lora(settings: Align) -> LoraConfig:

@@ -35,10 +35,12 @@ def log_probabilities(
     """
     state = PartialState()
     kept.parent.mkdir(parents=True, exist_ok=True)
-    own = kept.with_name(f"{kept.name}-{state.process_index}.jsonl")
+    own = kept_file(kept)
     found = dict(_read(own))
-    groups = range(state.process_index, -(-len(pairs) // batch), state.num_processes)
+    count = -(-len(pairs) // batch)
+    groups = range(state.process_index, count, state.num_processes)
     missing = [number for number in groups if number not in found]
+    most = max(gather_object([len(missing)]))
     total = min(len(pairs), len(groups) * batch)
     with (
         own.open("a", encoding="utf-8") as file,
@@ -52,8 +54,15 @@ def log_probabilities(
             file.write(json.dumps([number, found[number]]) + "\n")
             file.flush()
             moved.update(len(group))
+        for _ in range(most - len(missing)):
+            _score(model, pairs[:1])  # others still compute, for which sharded weights need us
     everything = dict(gather_object([(number, found[number]) for number in groups]))
     return [scores for number in sorted(everything) for scores in everything[number]]
+
+
+def kept_file(kept: Path) -> Path:
+    """Where this process keeps its share of the scores `kept`."""
+    return kept.with_name(f"{kept.name}-{PartialState().process_index}.jsonl")
 
 
 def _read(path: Path) -> Iterator[tuple[int, list[Scores]]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, log_softmax, nll_loss
+from torch.nn.functional import log_softmax, nll_loss
 from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput
 
@@ -23,7 +23,8 @@ from rec.align.packing import Packing, pack
 def accept_packing(model: PreTrainedModel) -> None:
     """Let `model(packing=Packing(...))` return a FusedCausalLMOutput [n] of the labelled tokens.
 
-    The LM head sees only the tokens before a label. Other calls are as before.
+    The LM head sees only the tokens before a label. Calls without a packing go to the model as it
+    was, whose attention `rec.align.attention` does not serve without a `layout`.
     """
     stock = model.forward
 
@@ -45,7 +46,7 @@ def accept_packing(model: PreTrainedModel) -> None:
 
 def _score(hidden: Tensor, head: Any, labels: Tensor) -> FusedCausalLMOutput:
     """What TRL's fused LM head returns, for hidden states [n, size] and the labels after them."""
-    logits = linear(hidden, head.weight, head.bias)
+    logits = head(hidden)
     log_p = log_softmax(logits.float(), -1)
     log_probs = -nll_loss(log_p, labels, reduction="none")
     with torch.no_grad():

@@ -9,12 +9,15 @@ divergence from it.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.utils.data import Sampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import DPOConfig, DPOTrainer
 
 from rec.align.policy import use_bf16
@@ -22,16 +25,46 @@ from rec.align.scoring import Packed
 from rec.config import Align
 from rec.errors import RecError
 from rec.machine import device
+from rec.seeds import derive_seed
+
+
+class ByLength(Sampler[int]):
+    """Random order in which the pairs of a step have like lengths; by seed and epoch alone."""
+
+    def __init__(self, lengths: Sequence[int], step: int, seed: int) -> None:
+        self.lengths, self.step, self.seed, self.epoch = list(lengths), step, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle anew for an epoch; the trainer calls this, and again for a run that continues."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "order", self.epoch))
+        yield from get_length_grouped_indices(self.lengths, self.step, generator=generator)
 
 
 class PackedDPOTrainer(DPOTrainer):
     """TRL's trainer for pairs whose examples are token ids with the reference's scores."""
+
+    by_length = False  # whether the pairs of a step have like lengths
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
 
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        """Pairs in random order, or in one in which those of a step have like lengths."""
+        if not self.by_length:
+            stock: Sampler[int] = super()._get_train_sampler(train_dataset)
+            return stock
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        step *= self.args.world_size
+        return ByLength(self.train_dataset["length"], step, self.args.seed)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         reference = inputs.pop("reference_log_probs")
@@ -67,8 +100,11 @@ def drift(log_probs: Tensor, reference: Tensor, mask: Tensor) -> tuple[Tensor, T
     """How far a policy has gone from its reference on tokens [2B, L - 1]: (sum, tokens) of each.
 
     The log-ratio of the chosen and of the rejected side, and of both the estimate r - 1 - log r of
-    the divergence KL(reference || policy), r being the ratio of probabilities of a token that the
-    reference drew (Schulman, "Approximating KL divergence", 2020; its k3). Nats.
+    the divergence KL(reference || policy), r being the ratio of probabilities of a token
+    (Schulman, "Approximating KL divergence", 2020; its k3). Nats. The tokens are those of the
+    pairs, which are trained on and were drawn at the sampling temperature by the policy that the
+    round judges: the estimate is above the divergence, and one token that became much likelier
+    counts by its ratio.
     """
     ratio = (log_probs - reference) * mask
     chosen, rejected = ratio.chunk(2)
@@ -81,19 +117,24 @@ def drift(log_probs: Tensor, reference: Tensor, mask: Tensor) -> tuple[Tensor, T
     )
 
 
-def arguments(settings: Align, seed: int, work: Path, checkpointing: bool) -> DPOConfig:
-    """The trainer's configuration.
+def accumulation(settings: Align) -> int:
+    """Batches of a step that each process computes.
 
-    Raises RecError where the processes of this run do not divide the batches of a step.
+    Raises RecError where the processes of this run do not divide them.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accumulation, rest = divmod(settings.gradient_accumulation, processes)
+    own, rest = divmod(settings.gradient_accumulation, processes)
     if rest:
         raise RecError(
             f"align.gradient_accumulation: {settings.gradient_accumulation} batches of a step do "
             f"not divide over {processes} processes; set machine.processes or the accumulation so "
             "that they do"
         )
+    return own
+
+
+def arguments(settings: Align, seed: int, work: Path, checkpointing: bool) -> DPOConfig:
+    """The trainer's configuration."""
     bf16 = use_bf16(settings)
     return DPOConfig(
         output_dir=str(work),
@@ -103,11 +144,10 @@ def arguments(settings: Align, seed: int, work: Path, checkpointing: bool) -> DP
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=accumulation(settings),
         warmup_steps=settings.warmup_share,
         lr_scheduler_type="cosine",
         max_length=settings.max_length,
-        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
         precompute_ref_log_probs=True,
         gradient_checkpointing=checkpointing,
         bf16=bf16,

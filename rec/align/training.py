@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -13,21 +12,26 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoTokenizer, PrinterCallback, set_seed
+from transformers import PrinterCallback
 
 from rec.align.collation import PairCollator
 from rec.align.guards import verdict
 from rec.align.heldout import preference_accuracy
 from rec.align.memory import checkpoint_activations
 from rec.align.pairs import TokenPair, require_fit
-from rec.align.policy import WEIGHTS, load_policy, use_bf16
-from rec.align.reference import Scores, log_probabilities
-from rec.align.trainer import PackedDPOTrainer, arguments
+from rec.align.policy import WEIGHTS, load_policy, load_tokenizer, use_bf16
+from rec.align.reference import Scores, kept_file, log_probabilities
+from rec.align.trainer import PackedDPOTrainer, accumulation, arguments
 from rec.align.watch import CALMER, Checkpoints, Curve, Progress, Row, curve, last_checkpoint
+from rec.align.work import prepare_work
 from rec.config import Align
 from rec.errors import RecError
-from rec.files import read_json, sha256, write_json
+from rec.files import sha256
 from rec.machine import device
+
+#: To be raised with a change after which the same inputs train another adapter: what a killed run
+#: of before left is then not continued.
+VERSION = 1
 
 LIBRARIES = ("accelerate", "peft", "torch", "transformers", "trl")
 
@@ -65,11 +69,12 @@ def align(
     """
     require_fit([*pairs, *heldout] if pairs else [], settings.max_length)
     PartialState(cpu=device() == "cpu")
-    _prepare(work, _inputs(pairs, heldout, base, previous, settings, seed))
-    set_seed(seed)
+    accumulation(settings)
     model = load_policy(base, previous, settings, seed)
-    scored = _Reference(model, settings, previous, work)
-    reference = scored.of_reference(pairs, "train")
+    prepare_work(work, _inputs(pairs, heldout, base, previous, settings, seed))
+    scored = _Scored(model, settings, previous, work)
+    reference = scored.of_reference(pairs)
+    start = scored.start_margin(pairs, reference)
     before = scored.of_start(heldout, "heldout")
     trainer = make_trainer(model, pairs, reference, base, settings, seed, work)
     trainer.add_callback(Curve(live))
@@ -79,7 +84,7 @@ def align(
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     rows = curve(trainer.state.log_history)
     _require_finite_weights(model)
-    summary = verdict(rows, settings)
+    summary = verdict(rows, settings, start)
     after = scored.of_trained(heldout)
     adapter = work / "adapter"
     trainer.save_model(str(adapter))
@@ -87,7 +92,7 @@ def align(
 
 
 @dataclass(frozen=True)
-class _Reference:
+class _Scored:
     """Log-probabilities under the policies that a round knows; those before training are kept."""
 
     model: Any
@@ -95,20 +100,34 @@ class _Reference:
     previous: Path | None
     work: Path
 
-    def of_reference(self, pairs: Sequence[TokenPair], name: str) -> list[Scores]:
+    @property
+    def refers_elsewhere(self) -> bool:
+        """Whether the reference is another policy than the one that the round starts from."""
+        return self.settings.reference == "base" and self.previous is not None
+
+    def of_reference(self, pairs: Sequence[TokenPair]) -> list[Scores]:
         """Under the reference: the policy before training, or the base."""
-        if self.settings.reference == "base" and self.previous is not None:
+        if self.refers_elsewhere:
             with self.model.disable_adapter():
-                return self._scores(pairs, f"reference-{name}")
-        return self._scores(pairs, f"reference-{name}")
+                return self._scores(pairs, "reference")
+        return self._scores(pairs, "reference")
+
+    def start_margin(self, pairs: Sequence[TokenPair], reference: Sequence[Scores]) -> float:
+        """Mean margin of the pairs before training, in nats."""
+        if not self.refers_elsewhere:
+            return 0.0
+        found = preference_accuracy(reference, self.of_start(pairs, "train"))
+        return float(found["mean_margin"])
 
     def of_start(self, pairs: Sequence[TokenPair], name: str) -> list[Scores]:
         """Under the policy before training."""
         return self._scores(pairs, f"start-{name}")
 
     def of_trained(self, pairs: Sequence[TokenPair]) -> list[Scores]:
-        """Under the policy after training."""
-        return self._scores(pairs, "trained")
+        """Under the policy after training, which are never read again."""
+        name = "trained"
+        kept_file(self.work / name).unlink(missing_ok=True)
+        return self._scores(pairs, name)
 
     def _scores(self, pairs: Sequence[TokenPair], name: str) -> list[Scores]:
         batch, bf16 = self.settings.batch_size, use_bf16(self.settings)
@@ -125,7 +144,7 @@ def make_trainer(
     work: Path,
 ) -> PackedDPOTrainer:
     """The trainer of a round, from the pairs and their scores under the reference."""
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    tokenizer = load_tokenizer(base)
     examples = [
         {**pair.example(), "ref_chosen": chosen, "ref_rejected": rejected, "length": pair.longest}
         for pair, (chosen, rejected) in zip(pairs, reference, strict=True)
@@ -138,6 +157,7 @@ def make_trainer(
         data_collator=PairCollator(pad_token_id=_padding(tokenizer)),
         processing_class=tokenizer,
     )
+    trainer.by_length = settings.group_by_length
     model.delete_adapter("ref")  # TRL's copy of the start, whose scores are known by now
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -158,30 +178,19 @@ def _inputs(
 ) -> dict[str, Any]:
     """What a run depends on; the work of another is of no use to it."""
     texts = json.dumps([[pair.example() for pair in side] for side in (pairs, heldout)])
+    files = [base / "config.json", *sorted(base.glob("*.safetensors"))]
     return {
+        "version": VERSION,
         "pairs": hashlib.sha256(texts.encode()).hexdigest(),
-        "base": sha256(base / "model.safetensors")
-        if (base / "model.safetensors").is_file()
-        else "",
+        "base": [sha256(path) for path in files],
         "previous": sha256(previous / WEIGHTS) if previous else None,
-        "settings": asdict(settings),
+        "settings": {k: v for k, v in asdict(settings).items() if k != "guards"},
         "seed": seed,
         "bf16": use_bf16(settings),
         "device": device(),
         "processes": PartialState().num_processes,
         "libraries": {name: version(name) for name in LIBRARIES},
     }
-
-
-def _prepare(work: Path, inputs: dict[str, Any]) -> None:
-    """Empty `work` unless it holds what a run with the same inputs left."""
-    if PartialState().is_main_process:
-        known = work / "inputs.json"
-        if not known.is_file() or read_json(known) != json.loads(json.dumps(inputs)):
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            write_json(known, inputs)
-    PartialState().wait_for_everyone()
 
 
 def _require_finite_weights(model: Any) -> None:

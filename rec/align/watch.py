@@ -62,9 +62,8 @@ class Progress(TrainerCallback):
         self.total: int = round(self.pairs * args.num_train_epochs)
         self.steps: int = state.max_steps
         self.bar = bar("align", self.total, "pair")
-        if state.global_step:
-            self.bar.initial = self._pairs(state.global_step)
-            self.bar.reset(self.total)
+        self.bar.n = self.bar.initial = self._pairs(state.global_step)
+        self.bar.refresh()
 
     def _pairs(self, step: int) -> int:
         share: float = step / self.steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from rec import sampling
 from rec.align.pairs import TokenPair, token_pairs
@@ -233,6 +234,24 @@ def test_longest_pair_that_fits(tiny_llama: Tiny, tmp_path: Path) -> None:
 def test_no_pairs(tiny_llama: Tiny, tmp_path: Path) -> None:
     with pytest.raises(RecError, match="there are no pairs"):
         train(tiny_llama, tmp_path, [])
+
+
+@pytest.mark.parametrize("fault", ["no folder", "no weights", "other tensors", "kind"])
+def test_previous_adapter_that_is_damaged(trained: Trained, tmp_path: Path, fault: str) -> None:
+    damaged = tmp_path / "damaged"
+    if fault != "no folder":
+        shutil.copytree(trained.adapter, damaged)
+    if fault == "no weights":
+        (damaged / FILES[0]).unlink()
+    if fault == "other tensors":
+        tensors = load_file(damaged / FILES[0])
+        save_file({f"x.{name}": value for name, value in tensors.items()}, damaged / FILES[0])
+    if fault == "kind":
+        text = (damaged / FILES[1]).read_text().replace('"LORA"', '"MAGIC"')
+        (damaged / FILES[1]).write_text(text)
+    with pytest.raises(RecError, match="damaged: not a model that can be trained") as caught:
+        train(trained.tiny, tmp_path, previous=damaged)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

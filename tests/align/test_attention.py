@@ -9,6 +9,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from rec.align import attention
 from rec.align.attention import Layout, pair_attention
 from rec.align.packing import Segment
+from rec.errors import RecError
 
 HEADS, KEY_HEADS, SIZE = 6, 2, 8
 #: Longer than a block; with an empty rest; with a shared part of one token.
@@ -61,7 +62,7 @@ def test_equals_attention_by_rows(way: str) -> None:
 
 
 def test_a_window_that_is_too_short_is_refused() -> None:
-    with pytest.raises(NotImplementedError, match="509 tokens is longer than the model's window"):
+    with pytest.raises(RecError, match="509 tokens, the model's window is 508"):
         query, key, value = tensors()
         pair_attention(
             torch.nn.Identity(),

@@ -46,8 +46,8 @@ def test_displacement_is_told_but_no_error() -> None:
         ({"chosen_log_ratio": -1.2}, r"1.20 nats per token less likely .*chosen_drop is 1.0"),
         ({"kl": float("inf")}, r"kl ended at inf; lower align.learning_rate"),
         ({"kl": 0.6}, r"0.60 nats per token from its reference .*kl is 0.5"),
-        ({"margin": 0.0}, r"the margin ended at 0.0000 nats, not above align.guards.margin"),
-        ({"margin": -0.1}, r"the margin ended at -1.0000 nats"),
+        ({"margin": 0.0}, r"the margin grew by 0.0000 nats, not above align.guards.margin"),
+        ({"margin": -0.1}, r"the margin grew by -1.0000 nats"),
     ],
 )
 def test_beyond_a_guard(last: dict[str, float], message: str) -> None:
@@ -60,3 +60,15 @@ def test_beyond_a_guard(last: dict[str, float], message: str) -> None:
 
 def test_fine_tuning_needs_no_margin() -> None:
     assert judged({"margin": -1.0}, loss="sft")["margin"] == -1.0
+
+
+def test_margin_is_counted_from_the_start() -> None:
+    """A round that refers to the base begins with the margin of the rounds before."""
+    settings = replace(SETTINGS, guards=LIMITS)
+    assert verdict(rows(margin=0.5), settings, start=4.9)["margin"] == 0.5
+    with pytest.raises(RecError, match=r"the margin grew by -0.1000 nats"):
+        verdict(rows(margin=0.5), settings, start=5.1)
+
+
+def test_too_few_steps_say_nothing_about_the_margin() -> None:
+    assert verdict(rows(margin=0.0)[-3:], replace(SETTINGS, guards=LIMITS))["steps"] == 3

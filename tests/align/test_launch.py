@@ -23,28 +23,34 @@ def machine(processes: int | None, threads: int | None = None, config: str = "")
     return Machine(processes=processes, threads=threads, accelerate=config)
 
 
-@pytest.fixture(scope="module")
-def single(tiny_llama: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Alignment:
-    return run(tmp_path_factory.mktemp("one"), tiny_llama.hf, dropout=0.0)
-
-
-@pytest.mark.parametrize("config", ["", "conf/accelerate/fsdp.yaml"])
-def test_two_processes_equal_one(
-    tiny_llama: Tiny,
-    tmp_path: Path,
-    single: Alignment,
-    config: str,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    """Up to rounding: gradients are added in another order. With whole copies, and with shares."""
-    changes = json.dumps({"dropout": 0.0})
-    command = ["-m", "tests.align.rounds", str(tmp_path / "two"), str(tiny_llama.hf), changes]
-    (tmp_path / "two").mkdir()
+def launched(module: str, base: Path, folder: Path, config: str = "") -> tuple[Any, Any]:
+    """Curve and summary of the round in two processes."""
+    folder.mkdir()
+    command = ["-m", module, str(folder), str(base), json.dumps({"dropout": 0.0})]
     launch.relaunch(command, machine(2, config=config))
-    curve, summary = json.loads((tmp_path / "two/found.json").read_text())
+    curve, summary = json.loads((folder / "found.json").read_text())
+    return curve, summary
+
+
+def test_two_processes_equal_one(
+    tiny_llama: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Up to rounding: gradients are added in another order."""
+    single = run(tmp_path / "one", tiny_llama.hf, dropout=0.0)
+    curve, summary = launched("tests.align.rounds", tiny_llama.hf, tmp_path / "two")
     for rank in (0, 1):  # each scored its share of the reference
-        kept = tmp_path / f"two/work/reference-train-{rank}.jsonl"
+        kept = tmp_path / f"two/work/reference-{rank}.jsonl"
         assert kept.read_text().count("\n") == 4
+    assert_close(curve, summary, tmp_path / "two/work/adapter", single)
+
+
+def test_shares_of_the_weights_equal_whole_ones(
+    tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """FSDP2, with one held-out pair for two processes, with and without tied embeddings."""
+    single = run(tmp_path / "one", tiny.hf, dropout=0.0)
+    config = "conf/accelerate/fsdp.yaml"
+    curve, summary = launched("tests.align.sharded", tiny.hf, tmp_path / "two", config)
     assert_close(curve, summary, tmp_path / "two/work/adapter", single)
 
 
@@ -69,6 +75,17 @@ def test_accumulation_that_does_not_divide(
     assert "align.gradient_accumulation: 3 batches of a step do not divide over 2" in (
         capfd.readouterr().err
     )
+
+
+def test_configuration_that_is_not_there() -> None:
+    with pytest.raises(RecError, match=r"machine\.accelerate: no\.yaml: no such file"):
+        launch.relaunch(["-c", "pass"], machine(2, config="no.yaml"))
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(RecError, match=r"machine\.processes: 3 are more than the 2 GPUs"):
+        launch.relaunch(["-c", "pass"], machine(3))
 
 
 def test_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
