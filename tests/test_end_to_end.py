@@ -27,6 +27,7 @@ from rec.params import load_params
 from rec.responses import response_form
 from tests.align.settings import SETTINGS
 from tests.align.stock import packed_step, stock_step
+from tests.llm.runtimes import check
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -161,6 +162,18 @@ def test_alignment_equals_stock_trainer(clone: Path, tmp_path: Path) -> None:
         )
         assert float((ours - theirs).norm()) <= share * float(theirs.norm())
         assert float(torch.cosine_similarity(ours, theirs, 0)) > cosine
+
+
+def test_adapter_does_the_same_in_both_runtimes(clone: Path) -> None:
+    """A round's adapter, made large enough to stand above the rounding of bf16."""
+    rows = tables.read_table(clone / "data/prompts.parquet", tables.PROMPTS)
+    llm = clone / "data/llm"
+    found = check(
+        llm / "model.gguf", llm / "hf", clone / "data/policy/2", list(rows["messages"])[:3], 100.0
+    )
+    assert found["correlation"] > 0.98
+    assert found["slope"] == pytest.approx(1, abs=0.05)
+    assert found["scale_zero_from_base"] == 0
 
 
 def token_pairs_of(clone: Path) -> list[TokenPair]:
