@@ -12,18 +12,17 @@ import polars as pl
 from bench.models import ROOT, WORK, Imported
 from rec.align.pairs import TokenPair
 from rec.config import Machine, Params, source_files
-from rec.datasets import read
 from rec.download import fetch_files
-from rec.files import write_json
-from rec.interactions import prepare_histories
-from rec.lists import prepare_lists
+from rec.files import atomic_path, write_json
 from rec.llm.backends import Policy
 from rec.llm.form import by_policy
 from rec.llm.model import Model
 from rec.params import load_params
+from rec.preparation import prepare_data
 from rec.prompts import user_prompts
 from rec.responses import response_form
 from rec.sampling import sample
+from rec.tables import INTERACTIONS, ITEMS, USERS, read_table
 
 SHORTEST, LONGEST = 300, 450  # tokens of a prompt
 HISTORY = 45  # interactions in a prompt
@@ -46,17 +45,23 @@ def _fields(pair: TokenPair) -> list[list[int]]:
 
 def _prompts(params: Params) -> pl.DataFrame:
     """Prompts with long histories; all users are train users here."""
-    raw = WORK / "ml-100k"
-    if not raw.is_dir():
-        fetch_files(source_files(params.data), raw)
-    prepare = replace(params.prepare, users=None, profile_interactions=HISTORY)
-    ratings, items = read(params.data.reader, raw)
-    histories = prepare_histories(ratings, items, params.data, prepare, params.seed)
-    prepared = prepare_lists(histories, prepare, params.data.positive_rating, params.seed)
+    folder = WORK / "pairs" / "tables"
+    if not folder.is_dir():
+        raw = WORK / "ml-100k"
+        if not raw.is_dir():
+            fetch_files(source_files(params.data), raw)
+        prepare = replace(params.prepare, users=None, profile_interactions=HISTORY)
+        data = replace(params.data, path=str(raw))
+        with atomic_path(folder) as temporary:
+            prepare_data(data, prepare, params.seed, temporary, WORK / "pairs" / "work")
+    interactions, items, users = (
+        read_table(folder / f"{name}.parquet", schema)
+        for name, schema in (("interactions", INTERACTIONS), ("items", ITEMS), ("users", USERS))
+    )
     return user_prompts(
-        prepared.interactions,
-        histories.items,
-        prepared.users.with_columns(split=pl.lit("train")),
+        interactions,
+        items,
+        users.with_columns(split=pl.lit("train")),
         domain=params.data.domain,
         response="card",
         history=HISTORY,
