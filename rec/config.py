@@ -50,17 +50,54 @@ class Sources:
 
 
 @dataclass
+class Impressions:
+    """Reader tabular: lists that users were really shown. Nothing re-ranks them yet."""
+
+    file: str = ""  # "": none; lists are made from later interactions
+    list: str = "list"  # names of columns
+    user: str = "user"
+    item: str = "item"
+    place: str = "position"  # where in the list the item was shown
+    label: str = "clicked"  # 0 or 1, or a rating, which data.positive_rating cuts
+    timestamp: str = "timestamp"
+
+
+@dataclass
+class Tabular:
+    """Reader tabular: files (CSV, TSV, Parquet, JSONL; .gz too) and the names of their columns."""
+
+    interactions: str = ""  # file name or pattern below data.path; "" where the path is the file
+    user: str = "user"
+    item: str = "item"
+    rating: str = "rating"  # "": implicit feedback, every interaction counts as liked
+    timestamp: str = "timestamp"  # "": rows stand in the order of time
+    time_unit: str = field(
+        default="s", metadata={"allowed": ("s", "ms", "us", "ns", "text")}
+    )  # text: dates such as 2024-01-31T12:00:00
+    items: str = ""  # file of items; "": what is known of them stands with the interactions
+    title: str = "title"  # "": the item's id
+    year: str = ""
+    categories: list[str] = field(default_factory=list)
+    category_separator: str = "|"  # within a column of categories
+    about: str = ""  # text that stands in for an unusable title
+    impressions: Impressions = field(default_factory=Impressions)
+
+
+@dataclass
 class Data:
     """The data set: where its files come from, how to read them, what counts as liked."""
 
     name: str = MISSING
-    domain: str = choice("films", "books", "products")  # the words of the prompts
-    reader: str = choice("movielens")
-    source: str = choice("registry", "public")
+    domain: str = choice("films", "books", "beauty", "products", "items")  # words of the prompts
+    reader: str = choice("movielens", "amazon", "tabular")
+    source: str = choice("registry", "public", "local")  # local: the files lie at `path`
+    path: str = MISSING  # file or folder that is read; data/raw/data is what was fetched
     sources: Sources = field(default_factory=Sources)
+    tabular: Tabular = field(default_factory=Tabular)
     rating_minimum: float = number()
     rating_maximum: float = number()
     positive_rating: float = number()  # a rating of this or more is label 1
+    bad_rows: float = number(0.0, 1.0)  # share of faulty rows above which the stage ends
 
 
 @dataclass
@@ -68,7 +105,8 @@ class Prepare:
     """Users, splits and lists (KAR, section on re-ranking; design in docs/architecture.md)."""
 
     users: int | None = None  # how many users to keep; null keeps all
-    minimum_interactions: int = number(2)  # users with fewer are dropped and counted
+    minimum_interactions: int = number(2)  # of a user that is kept; with the next, the k-core
+    minimum_item_interactions: int = number(1)  # of an item that is kept
     profile_interactions: int = number(1)  # the profile part is the first min(this, half)
     list_interactions: int = number(1)  # consecutive later interactions in a list
     list_size: int = number(2)
@@ -221,6 +259,9 @@ class Machine:
     """What fits this machine. No stage becomes stale through it."""
 
     threads: int | None = None  # null: the cores that this process may use
+    memory_limit: str = (
+        MISSING  # of DuckDB in the stage prepare, such as 4GB; "": half of what is free
+    )
     parallel_sequences: int | None = None  # responses drawn together; null: from memory and cores
     processes: int | None = None  # of the align stage; null: one per GPU, or 1 without any
     accelerate: str = (
@@ -255,9 +296,9 @@ class Params:
 
 
 def source_files(artifact: Data | LLM | Encoder) -> list[File]:
-    """The files of an artifact at its chosen source."""
+    """The files to fetch of an artifact at its chosen source: none where they are local."""
     sources = artifact.sources
-    return sources.registry if artifact.source == "registry" else sources.public
+    return {"registry": sources.registry, "public": sources.public}.get(artifact.source, [])
 
 
 def judged_policy(params: Params, round_: int) -> int:

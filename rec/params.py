@@ -136,6 +136,10 @@ def _check_relations(params: Params, name: str) -> None:
     _require(own < size, name, "prepare.list_interactions", own, allowed)
     allowed = f"with prepare.test_share ({test}) it must leave 5% for training"
     _require(valid + test < 0.95, name, "prepare.valid_share", valid, allowed)
+    shown = data.tabular.impressions.file
+    _require(
+        not shown, name, "data.tabular.impressions.file", shown, "no list is re-ranked as shown"
+    )
     low, high, positive = data.rating_minimum, data.rating_maximum, data.positive_rating
     allowed = f"must lie in {low} to {high}"
     _require(low <= positive <= high, name, "data.positive_rating", positive, allowed)
@@ -165,6 +169,8 @@ def _check_sources(params: Params, name: str) -> None:
     for block, artifact in artifacts.items():
         key = f"{block}.sources.{artifact.source}"
         files = source_files(artifact)
+        if artifact.source == "local":
+            continue
         _require(len(files) > 0, name, key, "none", f"{artifact.name} needs files there")
         for file in files:
             one_place = bool(file.url) != bool(file.pieces)

@@ -76,6 +76,21 @@ DOMAINS: dict[str, Domain] = {
         ),
         categories="Genres",
     ),
+    "beauty": Domain(
+        items="beauty products",
+        person="shopper",
+        consumed="bought",
+        factors="kind of product, brand, skin or hair type, purpose, ingredients, scent and shade, "
+        "price and quality",
+        card=_card(
+            "beauty products",
+            Favourite_kinds="",
+            Brands="names",
+            Purpose="",
+            Style="adjectives",
+        ),
+        categories="Kinds",
+    ),
     "products": Domain(
         items="products",
         person="shopper",
@@ -86,6 +101,20 @@ DOMAINS: dict[str, Domain] = {
             "products",
             Favourite_kinds="",
             Brands="names",
+            Purpose="",
+            Style="adjectives",
+        ),
+        categories="Kinds",
+    ),
+    "items": Domain(
+        items="items",
+        person="user",
+        consumed="chose",
+        factors="kind, maker, purpose, theme, style, price and quality",
+        card=_card(
+            "items",
+            Favourite_kinds="",
+            Makers="names",
             Purpose="",
             Style="adjectives",
         ),

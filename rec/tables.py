@@ -6,26 +6,24 @@ name is always whole. Reading checks the schema, so that a stage meets a wrong t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
+from pyarrow.parquet import ParquetWriter
 
 from rec.errors import RecError
 from rec.files import atomic_path
 
 Schema = Mapping[str, DataType | DataTypeClass]
 
+PLAIN = pl.CompatLevel.oldest()  # of Arrow types: those that Parquet has
+
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
-#: What a reader in `rec.datasets` returns, before any cleaning.
-RATINGS: Schema = {
-    "user": pl.String,
-    "item": pl.String,
-    "rating": pl.Float32,
-    "timestamp": pl.Int64,  # seconds since the epoch
-}
+#: Sorted by item: those with interactions.
 ITEMS: Schema = {
     "item": pl.String,
     "title": pl.String,
@@ -34,7 +32,10 @@ ITEMS: Schema = {
 }
 #: Sorted by user, position.
 INTERACTIONS: Schema = {
-    **RATINGS,
+    "user": pl.String,
+    "item": pl.String,
+    "rating": pl.Float32,
+    "timestamp": pl.Int64,  # seconds since the epoch
     "position": pl.Int32,  # 0-based place in the user's time order
     "part": pl.String,  # "profile" or "list"
 }
@@ -53,6 +54,14 @@ LISTS: Schema = {
     "position": pl.Int32,  # of the list's first own interaction: the history lies before it
     "items": pl.List(pl.String),
     "labels": pl.List(pl.Int8),
+}
+#: Sorted by relation, reason, file, row: the first rows of each kind that were left out.
+REJECTS: Schema = {
+    "relation": pl.String,  # "ratings", "items" or "impressions"
+    "reason": pl.String,
+    "file": pl.String,
+    "row": pl.Int64,  # 1-based
+    "value": pl.String,  # how it read, cut
 }
 #: Sorted by key.
 PROMPTS: Schema = {
@@ -159,3 +168,18 @@ def write_table(table: pl.DataFrame, path: Path, schema: Schema) -> None:
     checked = check_schema(table, schema, str(path))
     with atomic_path(path) as temporary:
         checked.write_parquet(temporary, compression="zstd", statistics=False)
+
+
+@contextmanager
+def table_writer(path: Path, schema: Schema) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Write a Parquet table in parts: yields what appends a part, as a row group of its own."""
+    kind = pl.DataFrame(schema=dict(schema)).to_arrow(compat_level=PLAIN).schema
+    options = {"compression": "zstd", "store_schema": False, "write_statistics": False}
+    with atomic_path(path) as temporary, ParquetWriter(temporary, kind, **options) as writer:
+
+        def append(part: pl.DataFrame) -> None:
+            if len(part):
+                checked = check_schema(part, schema, str(path))
+                writer.write_table(checked.to_arrow(compat_level=PLAIN), row_group_size=len(part))
+
+        yield append

@@ -16,6 +16,7 @@ INTERACTIONS = TABLES / "interactions.parquet"
 ITEMS = TABLES / "items.parquet"
 USERS = TABLES / "users.parquet"
 LISTS = TABLES / "lists.parquet"
+REJECTS = TABLES / "rejects.parquet"  # the first rows of each kind that were left out
 PREPARED = TABLES / "prepare.json"  # counts: what was read, dropped and why
 
 PROMPTS = DATA / "prompts.parquet"

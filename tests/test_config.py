@@ -173,7 +173,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "not a choice": (
         "data.domain",
         "cars",
-        "data.domain: 'cars' is not allowed; use films or books or products",
+        "data.domain: 'cars' is not allowed; use films or books or beauty or products or items",
     ),
     "no projection": ("align.target_modules", [], "align.target_modules: [] must name one or more"),
     "unknown projection": (

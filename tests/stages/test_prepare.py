@@ -15,12 +15,19 @@ from click.testing import CliRunner, Result
 from omegaconf import OmegaConf
 
 from rec.files import read_json, sha256
-from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, read_table
+from rec.tables import INTERACTIONS, ITEMS, LISTS, REJECTS, USERS, read_table
 from stages import layout
 from stages.prepare import main
 
 ROOT = Path(__file__).parents[2]
-TABLES = (layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS, layout.PREPARED)
+TABLES = (
+    layout.INTERACTIONS,
+    layout.ITEMS,
+    layout.USERS,
+    layout.LISTS,
+    layout.REJECTS,
+    layout.PREPARED,
+)
 RATING_HEADER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 ITEM_HEADER = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
 
@@ -34,7 +41,7 @@ def write_raw(users: int = 60, interactions: int = 24, items: int = 80, extra: s
             "user": np.repeat(np.arange(users), interactions),
             "item": chosen.reshape(-1),
             "rating": random.integers(1, 6, users * interactions),
-            "time": random.integers(0, 40, users * interactions),
+            "time": 10**9 + random.integers(0, 40, users * interactions),
         }
     )
     layout.RAW_DATA.mkdir(parents=True, exist_ok=True)
@@ -50,6 +57,7 @@ def write_params(**prepare: Any) -> None:
     params.prepare = {
         "users": None,
         "minimum_interactions": 20,
+        "minimum_item_interactions": 1,
         "profile_interactions": 8,
         "list_interactions": 4,
         "list_size": 10,
@@ -125,7 +133,7 @@ def test_missing_file() -> None:
 
 def test_nothing_fetched() -> None:
     layout.RAW_DATA.rename("elsewhere")
-    assert "data/raw/data: no such folder; run the stage fetch" in error()
+    assert "data/raw/data: no such file or folder; check data.path" in error()
 
 
 @pytest.mark.parametrize("content", ["", RATING_HEADER])
@@ -134,30 +142,31 @@ def test_empty_ratings_file(content: str) -> None:
     assert "toy.inter: the file is empty" in error()
 
 
-def test_unparseable_rating() -> None:
-    write_raw(extra="1\t2\tfive\t3\n")
-    assert "toy.inter: row 1442: rating 'five' is not a number" in error()
+def test_rejects_name_file_and_row() -> None:
+    write_raw(extra="1\t2\tfive\t3\nshort\t1\n")
+    assert run().exit_code == 0
+    rejects = read_table(layout.REJECTS, REJECTS).filter(relation="ratings")
+    assert rejects.rows() == [
+        ("ratings", "rating missing or not a number", "toy.inter", 1442, "1, 2, five, 3"),
+        ("ratings", "unparseable", "toy.inter", 1443, "short\t1"),
+    ]
 
 
 def test_few_faults_are_counted() -> None:
-    short = "".join(f"short\t{i}\t4\t{i}\n" for i in range(19))
+    short = "".join(f"short\t{i}\t4\t{i + 1}\n" for i in range(19))
     write_raw(extra="0\t999\t4\t3\n0\t998\t4\t3\n1\t1\t7\t3\n1\t2\t0\t3\n1\t3\t-1\t3\n" + short)
     assert run().exit_code == 0
     dropped = read_json(layout.PREPARED)["dropped"]
     assert dropped["ratings"] == {
-        "exact duplicate": 0,
-        "user, item or time missing": 0,
-        "rating missing or out of range": 3,
+        "rating out of range": 3,
         "item without metadata": 2,
-        "repeated user and item": 0,
-        "user with too few interactions": 19,
     }
     assert dropped["users"]["too few interactions"] == 1
 
 
 def test_all_ids_without_metadata() -> None:
     (layout.RAW_DATA / "toy.item").write_text(ITEM_HEADER + "film-1\tAlien\t1979\tHorror\n")
-    assert "1440 of 1440 ratings would be dropped (item without metadata 1440)" in error()
+    assert "1440 of 1440 ratings are faulty (item without metadata 1440)" in error()
 
 
 def test_all_ratings_out_of_range() -> None:
@@ -165,13 +174,13 @@ def test_all_ratings_out_of_range() -> None:
     table = pl.read_csv(path, separator="\t").with_columns(pl.lit(80).alias("rating:float"))
     table.write_csv(path, separator="\t")
     message = error()
-    assert "rating missing or out of range 1440" in message and "data.rating_maximum" in message
+    assert "rating out of range 1440" in message and "data.rating_maximum" in message
 
 
 def test_all_histories_too_short() -> None:
     write_params(minimum_interactions=25)
     message = error()
-    assert "user with too few interactions 1440" in message
+    assert "none of 60 users has 25 interactions" in message
     assert "prepare.minimum_interactions" in message
 
 

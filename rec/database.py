@@ -1,0 +1,32 @@
+"""A DuckDB connection that keeps to a memory limit and spills to a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from rec.errors import RecError
+from rec.machine import available_memory, cores
+
+
+@contextmanager
+def connect(
+    work: Path, memory_limit: str = "", threads: int | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with its tables and what it spills in `work`.
+
+    `memory_limit` is DuckDB's ("4GB"); "" is half of what is free. Raises RecError for a wrong one.
+    """
+    limit = memory_limit or f"{available_memory() // 2**21}MB"
+    with duckdb.connect(work / "tables.duckdb") as connection:
+        try:
+            connection.execute("SET memory_limit = $1", [limit])
+        except duckdb.Error as error:
+            raise RecError(f"machine.memory_limit: {limit!r} must be such as 4GB") from error
+        connection.execute("SET threads = $1", [threads or cores()])
+        connection.execute("SET temp_directory = $1", [str(work / "spill")])
+        connection.execute("SET preserve_insertion_order = false")
+        yield connection

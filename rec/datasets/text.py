@@ -1,0 +1,197 @@
+"""Delimited text, one record a line, into DuckDB: no line is lost and none is read twice.
+
+The lines go through a Parquet file in the work folder, so that a file may be larger than memory. A
+line that is no record becomes a row of raw_faults with the number that it has in the file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import duckdb
+import polars as pl
+
+from rec.datasets.files import UNREADABLE, Found, one_line, unreadable, work_path
+from rec.errors import RecError
+
+if TYPE_CHECKING:
+    from rec.datasets import Source
+
+UNPARSEABLE = "unparseable"
+WRONG_ENCODING = "wrong encoding"
+#: Characters of a faulty line that are kept.
+VALUE_LENGTH = 200
+#: What stands for bytes that are no text.
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+BYTE_ORDER_MARK = "\ufeff"
+HEADER_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 22
+
+
+def delimited(
+    source: Source,
+    found: Found,
+    fields: Sequence[str],
+    separator: str,
+    relation: str,
+    encoding: str = "utf-8",
+    skip: int = 0,
+    quoted: bool = False,
+) -> str:
+    """Split the lines of a file; the name of a view with the fields as text, line, file and row.
+
+    `fields` names the fields of a line in order; one called "" is passed over, an empty value is
+    null. `encoding` is that of a file that is not UTF-8. `skip` lines at the start are a header.
+    `quoted` fields may hold the separator, and double their quotes. Other lines become faults of
+    `relation`. Raises RecError where the file has no lines.
+    """
+    connection = source.connection
+    create_faults(connection)
+    path = lines(found, source.work, encoding, skip)
+    view = "text_" + re.sub(r"[^A-Za-z0-9]", "_", path.stem)
+    split = _quoted(separator, len(fields)) if quoted else _plain(separator)
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {view}_lines AS SELECT row, line,"
+        f" contains(line, '{REPLACEMENT}') AS replaced, {split} AS parts"
+        f" FROM read_parquet({literal(str(path))})"
+    )
+    whole = f"NOT replaced AND len(parts) = {len(fields)}"
+    value = _unquoted if quoted else "nullif(parts[{}], '')".format
+    columns = [f'{value(i)} AS "{name}"' for i, name in enumerate(fields, 1) if name]
+    connection.execute(
+        f"CREATE OR REPLACE VIEW {view} AS SELECT {', '.join(columns)}, line,"
+        f" {literal(found.name)} AS file, row FROM {view}_lines WHERE {whole}"
+    )
+    add_faults(
+        connection,
+        f"SELECT {literal(relation)},"
+        f" CASE WHEN replaced THEN '{WRONG_ENCODING}' ELSE '{UNPARSEABLE}' END,"
+        f" {literal(found.name)}, row, line FROM {view}_lines WHERE NOT ({whole})",
+    )
+    return view
+
+
+def header(found: Found, separator: str, names: Mapping[str, str]) -> list[str]:
+    """The fields of a file with a header, for `delimited`: `names` gives ours for published ones.
+
+    A published name ends before a colon (RecBole's types). Raises RecError where one is missing.
+    """
+    try:
+        with _open(found.path) as file:
+            line = file.readline(HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
+    except UNREADABLE as error:
+        raise unreadable(found.name, error) from error
+    if not line.strip():
+        raise RecError(f"{found.name}: the file is empty, or its first line is")
+    published = [field.partition(":")[0].strip() for field in line.split(separator)]
+    for name in names:
+        if published.count(name) != 1:
+            number = "no column" if name not in published else "more than one column"
+            shown = one_line(", ".join(published)[:VALUE_LENGTH])
+            raise RecError(f"{found.name}: row 1: {number} {name!r}; found {shown}")
+    return [names.get(name, "") for name in published]
+
+
+def lines(found: Found, work: Path, encoding: str = "utf-8", skip: int = 0) -> Path:
+    """Write the lines that are not blank to a Parquet file in `work`: columns row and line.
+
+    `row` counts all lines of the file, from 1. Bytes that are not text in UTF-8 and in `encoding`
+    become U+FFFD. Raises RecError where no line is left after the first `skip`.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    path = work_path(work, found.name, ".lines.parquet")
+    try:
+        _sink(found.path, path, skip)
+    except (pl.exceptions.PolarsError, OSError):
+        # Not the same path again: Polars may still be writing there after it has failed.
+        path = work_path(work, found.name, ".converted.parquet")
+        converted = _converted(found, work, encoding)
+        try:
+            _sink(converted, path, skip)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise unreadable(found.name, error) from error
+        finally:
+            converted.unlink(missing_ok=True)
+    if not pl.scan_parquet(path, glob=False).select(pl.len()).collect().item():
+        raise RecError(f"{found.name}: the file is empty")
+    return path
+
+
+def create_faults(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the table raw_faults unless it is there."""
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS raw_faults"
+        " (relation VARCHAR, reason VARCHAR, file VARCHAR, row BIGINT, value VARCHAR)"
+    )
+
+
+def add_faults(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Append the rows of `query` (relation, reason, file, row, value) to raw_faults."""
+    connection.execute(
+        "INSERT INTO raw_faults SELECT relation, reason, file, row,"
+        f" left(value, {VALUE_LENGTH}) FROM ({query}) AS faults(relation, reason, file, row, value)"
+    )
+
+
+def literal(text: str) -> str:
+    """`text` as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _plain(separator: str) -> str:
+    return f"string_split(line, {literal(separator)})"
+
+
+def _quoted(separator: str, fields: int) -> str:
+    """The fields of a line as they stand, with their quotes; no list where the line is wrong."""
+    field = f'("(?:[^"]|"")*"|[^"{separator}][^{separator}]*|)'
+    pattern = literal(separator.join([field] * fields))
+    groups = ", ".join(f"regexp_extract(line, {pattern}, {i})" for i in range(1, fields + 1))
+    return f"CASE WHEN regexp_full_match(line, {pattern}) THEN [{groups}] ELSE [] END"
+
+
+def _unquoted(index: int) -> str:
+    part = f"parts[{index}]"
+    inner = f"""replace({part}[2:-2], '""', '"')"""
+    return f"""nullif(CASE WHEN {part}[1] = '"' THEN {inner} ELSE {part} END, '')"""
+
+
+def _sink(file: Path, path: Path, skip: int) -> None:
+    line = pl.col("line")
+    mark = (pl.col("row") == 1) & line.str.starts_with(BYTE_ORDER_MARK)
+    (
+        pl.scan_lines(file, glob=False)
+        .with_row_index("row", 1)
+        .with_columns(pl.when(mark).then(line.str.slice(1)).otherwise(line).alias("line"))
+        .filter((pl.col("row") > skip) & (line.str.strip_chars() != ""))
+        .with_columns(pl.col("row").cast(pl.Int64))
+        .sink_parquet(path, compression="lz4")
+    )
+
+
+def _converted(found: Found, work: Path, encoding: str) -> Path:
+    """The file as UTF-8, without a byte order mark."""
+    path = work_path(work, found.name, ".utf8")
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    try:
+        with _open(found.path) as file, path.open("wb") as converted:
+            start = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
+            converted.write(decoder.decode(start).encode())
+            while chunk := file.read(CHUNK_BYTES):
+                converted.write(decoder.decode(chunk).encode())
+            converted.write(decoder.decode(b"", final=True).encode())
+    except UNREADABLE as error:
+        raise unreadable(found.name, error) from error
+    return path
+
+
+def _open(path: Path) -> BinaryIO:
+    """The bytes of a file, unpacked if it is gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")

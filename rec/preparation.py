@@ -1,0 +1,322 @@
+"""From the relations of a reader to the tables of all later stages, in memory that has a limit.
+
+Cleaned ratings are brought together by ranges of users (`rec.ranges`); the core, the split and the
+popularity of items need only counts over all ranges; then each range is ordered, cut into lists and
+written by itself.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from rec.cleaning import Rejects, check_ratings, clean_items, require_good, unreadable
+from rec.config import Data, Prepare
+from rec.core import degrees, k_core
+from rec.database import connect
+from rec.datasets import Source, read
+from rec.errors import RecError
+from rec.files import write_json
+from rec.interactions import SPLITS, choose_users, order_interactions, require_splits, split_users
+from rec.lists import Lists, Ranker, build_ranker, fill_lists, list_states, own_blocks
+from rec.negatives import Seen
+from rec.progress import bar
+from rec.ranges import Ranges, build_ranges
+from rec.tables import INTERACTIONS, ITEMS, LISTS, REJECTS, USERS, table_writer, write_table
+
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where the tables go."""
+
+    interactions: Path
+    items: Path
+    users: Path
+    lists: Path
+
+
+def prepare_data(
+    data: Data,
+    prepare: Prepare,
+    seed: int,
+    folder: Path,
+    work: Path,
+    memory_limit: str = "",
+    threads: int | None = None,
+) -> None:
+    """Read a data set and write its tables, what was left out and the counts into `folder`.
+
+    What does not fit `memory_limit` (see `rec.database.connect`) goes into `work` until the end.
+    Raises RecError as `rec.datasets.read` and `prepare_tables` do.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)  # what a killed run left
+    work.mkdir(parents=True)
+    try:
+        with connect(work, memory_limit, threads) as connection:
+            read(Source(Path(data.path), work, data, connection))
+            names = ("interactions", "items", "users", "lists")
+            paths = Paths(*(folder / f"{name}.parquet" for name in names))
+            summary, rejects = prepare_tables(connection, paths, work, data, prepare, seed)
+    finally:
+        shutil.rmtree(work)
+    write_table(rejects.table(), folder / "rejects.parquet", REJECTS)
+    write_json(folder / "prepare.json", summary)
+
+
+def prepare_tables(
+    connection: duckdb.DuckDBPyConnection,
+    paths: Paths,
+    work: Path,
+    data: Data,
+    prepare: Prepare,
+    seed: int,
+) -> tuple[dict[str, Any], Rejects]:
+    """Clean, order, split, build lists and write the tables; their counts, and what was left out.
+
+    The connection holds what a reader left there (`rec.datasets`). Raises RecError where too many
+    rows are faulty, or where no list, or no user of a split, is left.
+    """
+    rejects = Rejects()
+    unreadable(connection, rejects)
+    items = clean_items(connection, rejects)
+    read = check_ratings(connection, data, items, rejects)
+    ranges = build_ranges(connection, work / "ranges", rejects)
+    require_good(data, rejects, read)
+    kept = keep(ranges, len(items), prepare, seed)
+    items = items.filter(pl.Series(kept.items))
+    ranker = build_ranker(items["item"], kept.popularity, prepare, seed)
+    worker = Worker(ranges, kept, items["item"], ranker, prepare, data.positive_rating, seed)
+    written = write_ranges(worker, paths)
+    write_table(items, paths.items, ITEMS)
+    summary = {"ratings": read, "items": len(items), **written.counts()}
+    dropped = {
+        "ratings": rejects.of("ratings"),
+        "items": rejects.of("items"),
+        "users": {**kept.dropped, "without a list": int(kept.users.sum()) - written.users.total()},
+        "lists": dict(written.dropped),
+    }
+    return {**summary, "dropped": dropped}, rejects
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What stays of the data: users with their split, and items."""
+
+    users: Booleans  # over the users of the ranges
+    splits: pl.Series  # over the users of the ranges; null where one is not kept
+    items: Booleans  # over the items with metadata
+    popularity: Integers  # of the kept items: interactions of train users
+    dropped: dict[str, int]  # users by reason
+
+
+def keep(ranges: Ranges, items: int, prepare: Prepare, seed: int) -> Kept:
+    """The k-core, the choice of users and their split. Raises RecError where a split is empty."""
+    core, kept_items = k_core(
+        lambda: _usable(ranges),
+        len(ranges.users),
+        items,
+        prepare.minimum_interactions,
+        prepare.minimum_item_interactions,
+    )
+    enough = ranges.users.filter(pl.Series(core))
+    if not len(enough):
+        raise RecError(
+            f"none of {len(ranges.users)} users has {prepare.minimum_interactions} interactions;"
+            " lower prepare.minimum_interactions or prepare.minimum_item_interactions"
+        )
+    chosen = choose_users(enough, prepare.users, seed)
+    split = pl.DataFrame({"user": chosen, "split": split_users(chosen, prepare, seed)})
+    require_splits(Counter(split["split"]))
+    splits = (
+        ranges.users.to_frame("user")
+        .join(split, on="user", how="left", maintain_order="left")
+        .get_column("split")
+    )
+    train = (splits == "train").fill_null(False).to_numpy()
+    _, popularity = degrees(lambda: _usable(ranges), train, kept_items)
+    return Kept(
+        users=splits.is_not_null().to_numpy(),
+        splits=splits,
+        items=kept_items,
+        popularity=popularity[kept_items],
+        dropped={
+            "too few interactions": len(ranges.users) - len(enough),
+            "not among prepare.users": len(enough) - len(chosen),
+        },
+    )
+
+
+def _usable(ranges: Ranges) -> Iterator[tuple[Integers, Integers]]:
+    for number in range(len(ranges)):
+        pairs = ranges.pairs(number).filter("usable")
+        yield pairs["user"].to_numpy() + np.int64(ranges.starts[number]), pairs["item"].to_numpy()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a range of users comes to."""
+
+    interactions: pl.DataFrame  # INTERACTIONS
+    users: pl.DataFrame  # USERS
+    lists: pl.DataFrame  # LISTS
+    dropped: Counter[str]  # lists by reason
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Makes the tables of a range of users."""
+
+    ranges: Ranges
+    kept: Kept
+    items: pl.Series  # ids of the kept items
+    ranker: Ranker
+    prepare: Prepare
+    positive_rating: float
+    seed: int
+
+    def part(self, number: int) -> Part:
+        """The tables of range `number`."""
+        start, end = self.ranges.starts[number : number + 2]
+        users, splits = (
+            series.slice(start, end - start) for series in (self.ranges.users, self.kept.splits)
+        )
+        pairs = self._pairs(number, self.kept.users[start:end])
+        places = pairs["user"].to_numpy().astype(np.int64) * len(self.items)
+        seen = Seen(places + pairs["item"].to_numpy(), len(self.items))
+        usable = pairs.filter("usable").drop("usable")
+        interactions = order_interactions(usable, self.prepare.profile_interactions)
+        own, dropped = own_blocks(interactions, seen, self.prepare, self.positive_rating)
+        states = list_states(users, own, self.seed)
+        lists = fill_lists(own, states, self.ranker, seen, self.prepare.list_size)
+        count = np.bincount(lists.users, minlength=len(users))
+        interactions = interactions.filter(pl.Series(count[interactions["user"].to_numpy()] > 0))
+        return Part(
+            interactions=self._interactions_table(interactions, users),
+            users=_users_table(interactions, users, splits, count),
+            lists=self._lists_table(lists, users, splits),
+            dropped=dropped,
+        )
+
+    def _pairs(self, number: int, users: Booleans) -> pl.DataFrame:
+        """The pairs of kept users and kept items, the items numbered among the kept ones."""
+        pairs = self.ranges.pairs(number)
+        item = pairs["item"].to_numpy()
+        both = users[pairs["user"].to_numpy()] & self.kept.items[item]
+        numbers = np.cumsum(self.kept.items, dtype=np.uint32) - np.uint32(1)
+        return pairs.with_columns(item=pl.Series(numbers[item])).filter(pl.Series(both))
+
+    def _interactions_table(self, interactions: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
+        part = pl.when("profile").then(pl.lit("profile")).otherwise(pl.lit("list"))
+        return interactions.select(
+            user=users.gather(interactions["user"]),
+            item=self.items.gather(interactions["item"]),
+            rating="rating",
+            timestamp="timestamp",
+            position="position",
+            part=part,
+        )
+
+    def _lists_table(self, lists: Lists, users: pl.Series, splits: pl.Series) -> pl.DataFrame:
+        cells = self.items.gather(lists.items.ravel()).reshape(lists.items.shape).arr.to_list()
+        table = pl.DataFrame(
+            {
+                "user": users.gather(lists.users),
+                "split": splits.gather(lists.users),
+                "block": lists.block,
+                "position": pl.Series(lists.position, dtype=pl.Int32),
+                "items": cells,
+                "labels": pl.Series(lists.labels).cast(pl.List(pl.Int8)),
+            }
+        )
+        return table.select(pl.format("{}-{}", "user", "block").alias("list"), *list(LISTS)[1:])
+
+
+def _users_table(
+    interactions: pl.DataFrame, users: pl.Series, splits: pl.Series, lists: Integers
+) -> pl.DataFrame:
+    owner = interactions["user"].filter(interactions["profile"]).to_numpy()
+    table = pl.DataFrame(
+        {
+            "user": users,
+            "split": splits,
+            "profile_interactions": pl.Series(np.bincount(owner, minlength=len(users))),
+            "lists": pl.Series(lists),
+        }
+    )
+    return table.filter(pl.col("lists") > 0).cast(
+        {"profile_interactions": pl.Int32, "lists": pl.Int32}
+    )
+
+
+class Written:
+    """What was written, counted."""
+
+    def __init__(self) -> None:
+        self.users: Counter[str] = Counter()  # by split
+        self.lists: Counter[str] = Counter()  # by split
+        self.dropped: Counter[str] = Counter()  # lists by reason
+        self.interactions = self.positives = self.full = 0
+
+    def add(self, part: Part, own: int) -> None:
+        """Count a range; `own` are the user's own items of a list."""
+        self.users.update(dict(part.users["split"].value_counts().iter_rows()))
+        self.lists.update(dict(part.lists["split"].value_counts().iter_rows()))
+        self.dropped.update(part.dropped)
+        self.interactions += len(part.interactions)
+        positives = part.lists["labels"].list.sum()
+        self.positives += int(positives.sum())
+        self.full += int((positives == own).sum())
+
+    def counts(self) -> dict[str, Any]:
+        """The counts by name."""
+        return {
+            "interactions": self.interactions,
+            "users": {split: self.users[split] for split in SPLITS},
+            "lists": {split: self.lists[split] for split in SPLITS},
+            "positives_per_list": round(self.positives / self.lists.total(), 4),
+            "lists_with_all_own_positive": self.full,
+        }
+
+
+def write_ranges(worker: Worker, paths: Paths) -> Written:
+    """Write the tables range by range. Raises RecError where no list, or split, is left."""
+    written = Written()
+    count = len(worker.ranges)
+    with (
+        table_writer(paths.interactions, INTERACTIONS) as interactions,
+        table_writer(paths.users, USERS) as users,
+        table_writer(paths.lists, LISTS) as lists,
+        bar("lists", count, "range") as progress,
+    ):
+        for number in range(count):
+            part = worker.part(number)
+            interactions(part.interactions)
+            users(part.users)
+            lists(part.lists)
+            written.add(part, worker.prepare.list_interactions)
+            progress.update()
+        _require_lists(written)
+    return written
+
+
+def _require_lists(written: Written) -> None:
+    if not written.lists.total():
+        reasons = ", ".join(f"{reason} {count}" for reason, count in written.dropped.items())
+        raise RecError(
+            f"no list is left ({reasons}); check data.positive_rating, prepare.list_interactions,"
+            " prepare.profile_interactions and prepare.list_size"
+        )
+    require_splits(written.users)

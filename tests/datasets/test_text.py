@@ -1,0 +1,169 @@
+"""rec.datasets.text and rec.datasets.files: lines, their numbers, and files that are damaged."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rec.datasets import Source, files, text
+from rec.datasets.files import Found, find, required
+from rec.errors import RecError
+from tests.datasets import reading
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[Source]:
+    with duckdb.connect() as connection:
+        data = reading.settings(tmp_path, "movielens")
+        yield Source(tmp_path, tmp_path / "work", data, connection)
+
+
+def found(source: Source, content: bytes, name: str = "it's.txt") -> Found:
+    path = source.path / name
+    path.write_bytes(content)
+    return Found(name, path)
+
+
+def lines(source: Source, content: bytes, encoding: str = "utf-8") -> list[tuple[int, str]]:
+    path = text.lines(found(source, content), source.work, encoding)
+    return pl.read_parquet(path).rows()
+
+
+def test_lines_have_the_numbers_of_the_file(source: Source) -> None:
+    content = b"\n \t\r\n one \r\n\n\xe2\x80\xaf\ntwo\rthree\x0b\n\x00"
+    assert lines(source, content) == [(3, " one "), (6, "two\rthree\x0b"), (7, "\x00")]
+
+
+def test_names_that_mean_something_to_sql_or_globs(source: Source) -> None:
+    for name in ("a[1]*.txt", 'it\'s "x".txt', "{y}?.txt"):
+        view = text.delimited(source, found(source, b"1,2\n", name), ("a", "b"), ",", "r")
+        assert source.connection.sql(f"FROM {view}").fetchall() == [("1", "2", "1,2", name, 1)]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 20])
+def test_conversion_in_chunks(source: Source, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(text, "CHUNK_BYTES", chunk)
+    content = "\ufeffé€😀\n\n".encode() + b"\xff\xfe\nx\xe2\x82"
+    assert lines(source, content) == [(1, "é€😀"), (3, "\ufffd\ufffd"), (4, "x\ufffd")]
+    assert not list(source.work.glob("*.utf8"))
+
+
+def test_another_encoding_only_where_it_is_not_utf8(source: Source) -> None:
+    assert lines(source, "é".encode(), "latin-1") == [(1, "é")]
+    assert lines(source, "é".encode("latin-1"), "latin-1") == [(1, "é")]
+
+
+def test_a_second_try_writes_elsewhere(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polars may go on writing to a file after it has failed."""
+    paths, sink = [], text._sink
+
+    def recorded(file: Path, path: Path, skip: int) -> None:
+        paths.append(path)
+        sink(file, path, skip)
+
+    monkeypatch.setattr(text, "_sink", recorded)
+    assert lines(source, b"\xe9", "latin-1") == [(1, "é")]
+    assert len(set(paths)) == 2
+
+
+@pytest.mark.parametrize("content", [b"1\xe9\n\n2\n", b"1\n\n2\n"])
+def test_gzip(source: Source, content: bytes) -> None:
+    assert [row for row, _ in lines(source, gzip.compress(content))] == [1, 3]
+
+
+@pytest.mark.parametrize("cut", [3, 12, -9, -1])
+def test_gzip_that_is_cut(source: Source, cut: int) -> None:
+    packed = gzip.compress(b"".join(b"%d::\xff\n" % number for number in range(999)))
+    file = found(source, packed[:cut], "ratings.gz")
+    with pytest.raises(RecError, match=r"^ratings\.gz: cannot be read \(.+\)$"):
+        text.lines(file, source.work)
+    with pytest.raises(RecError, match=r"^ratings\.gz: cannot be read \(.+\)$"):
+        text.header(Found(file.name, found(source, packed[:12], "b.gz").path), ",", {})
+
+
+def test_fields_passed_over_and_header(source: Source) -> None:
+    file = found(source, b"\xef\xbb\xbfx:token\tuser:token\ty\n1\t2\t\n\t\t3\n4\t5\n")
+    fields = text.header(file, "\t", {"y": "second", "x": "first"})
+    assert fields == ["first", "", "second"]
+    view = text.delimited(source, file, fields, "\t", "ratings", skip=1)
+    assert source.connection.sql(f"SELECT first, second, row FROM {view}").fetchall() == [
+        ("1", None, 2),
+        (None, "3", 3),
+    ]
+    faults = source.connection.sql("FROM raw_faults").fetchall()
+    assert faults == [("ratings", "unparseable", "it's.txt", 4, "4\t5")]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a,b", ["a", "b"]),
+        ('"a,b","c ""d"""', ["a,b", 'c "d"']),
+        ('"",', [None, None]),
+        ('a "b",c', ['a "b"', "c"]),
+        ('"a"b,c', None),
+        ('"a,b', None),
+        ("a,b,c", None),
+        ("a", None),
+        ('""",b', None),
+    ],
+)
+def test_quoted_fields(source: Source, line: str, expected: list[str | None] | None) -> None:
+    file = found(source, line.encode())
+    view = text.delimited(source, file, ("a", "b"), ",", "items", quoted=True)
+    rows = source.connection.sql(f"SELECT a, b FROM {view}").fetchall()
+    assert rows == ([] if expected is None else [tuple(expected)])
+    faults = source.connection.sql("SELECT row, value FROM raw_faults").fetchall()
+    assert faults == ([(1, line)] if expected is None else [])
+
+
+FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\ufffd\ufeff"), max_size=8)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(rows=st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=5))
+def test_quoted_fields_come_back(source: Source, rows: list[tuple[str, str, str]]) -> None:
+    def quote(field: str) -> str:
+        return '"' + field.replace('"', '""') + '"'
+
+    content = "\n".join(",".join(map(quote, row)) for row in rows).encode()
+    view = text.delimited(source, found(source, content), tuple("abc"), ",", "r", quoted=True)
+    read = source.connection.sql(f"SELECT a, b, c FROM {view} ORDER BY row").fetchall()
+    assert read == [tuple(field or None for field in row) for row in rows]
+    assert not source.connection.sql("FROM raw_faults").fetchall()
+
+
+def test_many_lines_in_order(source: Source) -> None:
+    number = 300_000
+    content = b"".join(b"%d::%d\n" % (i, i) if i % 1000 else b"%d\n" % i for i in range(1, number))
+    view = text.delimited(source, found(source, content), ("a", "b"), "::", "ratings")
+    wrong = source.connection.sql(f"SELECT count(*) FROM {view} WHERE row::VARCHAR != a OR a != b")
+    assert wrong.fetchall() == [(0,)]
+    good = source.connection.sql(f"SELECT count(*) FROM {view}").fetchall()
+    assert good == [(number - 1 - 299,)]
+    faults = source.connection.sql("SELECT count(*), sum(row) FROM raw_faults").fetchall()
+    assert faults == [(299, sum(range(1000, number, 1000)))]
+
+
+def test_find_passes_over_hidden_files_and_names_what_is_there(source: Source) -> None:
+    found(source, b"", ".hidden.csv")
+    found(source, b"not a zip", ".partial.zip")
+    found(source, b"", "b.csv")
+    present = find(source.path, source.work)
+    assert list(present) == ["b.csv"]
+    with pytest.raises(RecError, match=r"the file a\.csv is missing; found b\.csv$"):
+        required(present, "a.csv", source.path)
+
+
+def test_names_are_one_line() -> None:
+    assert files.one_line("a\nb\udcff\u2028c") == "a b? c"
+    assert "\n" not in str(files.unreadable("a", ValueError("x\ny")))

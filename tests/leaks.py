@@ -1,0 +1,84 @@
+"""No list may know what lies ahead: a check for any prepared tables."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import polars as pl
+
+from rec.config import Data, Prepare
+
+
+class Tables(Protocol):
+    """The tables of a preparation."""
+
+    @property
+    def interactions(self) -> pl.DataFrame: ...
+    @property
+    def items(self) -> pl.DataFrame: ...
+    @property
+    def users(self) -> pl.DataFrame: ...
+    @property
+    def lists(self) -> pl.DataFrame: ...
+
+
+def check_leaks(
+    tables: Tables, prepare: Prepare, data: Data, raw: pl.DataFrame | None = None
+) -> None:
+    """Assert that lists hold later interactions and true negatives alone.
+
+    `raw` are user and item of all published rows, faulty ones included: none may be a negative.
+    """
+    own = prepare.list_interactions
+    _check_users(tables)
+    lists = tables.lists.join(
+        tables.users.select("user", "profile_interactions"), on="user", how="left"
+    )
+    assert (lists["position"] >= lists["profile_interactions"]).all(), "list within the profile"
+    apart = lists.select(pl.col("position").diff().over("user").drop_nulls())
+    assert (apart["position"] >= own).all(), "lists of a user share own items"
+    assert (lists["items"].list.len() == prepare.list_size).all()
+    assert (lists["items"].list.n_unique() == prepare.list_size).all(), "item twice in a list"
+    cells = lists.select("list", "user", "items", "labels", start="position").explode(
+        "items", "labels"
+    )
+    assert cells["items"].is_in(tables.items["item"].implode()).all()
+    cells = cells.join(
+        tables.interactions, left_on=["user", "items"], right_on=["user", "item"], how="left"
+    )
+    known = cells.filter(pl.col("position").is_not_null())
+    assert (known["part"] == "list").all(), "item of the profile in a list"
+    assert (known["position"] >= known["start"]).all(), "item before the list in the list"
+    assert (known["position"] < known["start"] + own).all(), "later item as a negative"
+    assert len(known) == own * len(lists), "own items missing"
+    liked = (known["rating"] >= data.positive_rating).cast(pl.Int8)
+    assert (known["labels"] == liked).all(), "wrong label"
+    negatives = cells.filter(pl.col("position").is_null())
+    assert (negatives["labels"] == 0).all(), "negative with label 1"
+    assert lists["labels"].list.max().eq(1).all(), "list without a positive"
+    if raw is not None:
+        met = negatives.join(raw, left_on=["user", "items"], right_on=["user", "item"], how="semi")
+        assert met.is_empty(), f"negative that was interacted with: {met.head(1).rows()}"
+
+
+def _check_users(tables: Tables) -> None:
+    """Each user in one split; histories whole, in the order of time, the profile part first."""
+    users, interactions = tables.users, tables.interactions
+    assert users["user"].is_unique().all()
+    split = tables.lists.select("user", "split").unique().sort("user")
+    assert split.equals(users.select("user", "split")), "a user's lists in another split"
+    count = tables.lists.group_by("user").len().sort("user")
+    assert count["len"].to_list() == users["lists"].to_list()
+    assert interactions.select("user", "item").is_unique().all()
+    assert interactions.select("user", "position").equals(
+        interactions.select("user", "position").sort("user", "position")
+    )
+    found = interactions.with_columns(
+        place=pl.int_range(pl.len()).over("user"),
+        step=pl.col("timestamp").diff().over("user"),
+    ).join(users, on="user", how="left")
+    assert found["split"].null_count() == 0, "interactions of a user without lists"
+    assert (found["place"] == found["position"]).all()
+    assert (found["step"].drop_nulls() >= 0).all(), "not in the order of time"
+    profile = found["position"] < found["profile_interactions"]
+    assert ((found["part"] == "profile") == profile).all()
