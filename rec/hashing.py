@@ -7,6 +7,8 @@ version of a library changes a split or a list.
 
 from __future__ import annotations
 
+from functools import cache
+
 import duckdb
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +23,16 @@ def keys(texts: pl.Series) -> Keys:
     """A 64-bit key for each text: the first 16 hexadecimal digits of its SHA-256."""
     table = pl.DataFrame({"text": texts.cast(pl.String)}).with_row_index("place").to_arrow()
     query = "SELECT place, ('0x' || left(sha256(text), 16))::UBIGINT AS key FROM texts"
-    with duckdb.connect() as connection:
-        connection.register("texts", table)
-        hashed: pl.DataFrame = connection.sql(query).pl()
+    connection = _connection()
+    connection.register("texts", table)
+    hashed: pl.DataFrame = connection.sql(query).pl()
+    connection.unregister("texts")
     return hashed.sort("place")["key"].to_numpy().astype(np.uint64, copy=True)
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
 
 
 def uniform(texts: pl.Series) -> npt.NDArray[np.float64]:

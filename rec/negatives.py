@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rec.hashing import Keys, mixed, nth
+from rec.machine import cores
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -25,8 +26,8 @@ Booleans = npt.NDArray[np.bool_]
 #: Draws per list: few for all lists, more for those left short, then the exact way.
 DRAWS = (8, 32, 128)
 EXTRA_LEVELS = 3  # of the tree, beyond one leaf per item on average
-CHUNK = 1 << 15  # draws walked at once: their arrays stay in the processor's cache
-CELLS = 1 << 22  # cells of a table of lists by items in memory at once
+CELLS = 1 << 16  # cells of lists by draws at once: their arrays stay in the processor's cache
+RACED = 1 << 22  # cells of lists by items in memory at once
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,6 @@ def build_tree(hashes: Keys, weights: Floats) -> Tree:
 
 def walk(tree: Tree, states: Keys) -> Integers:
     """The item that each draw [d] ends at, by its random state."""
-    chunks = np.array_split(states, max(1, len(states) // CHUNK))
-    with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda chunk: _walk(tree, chunk), chunks))
-    return np.concatenate(found)
-
-
-def _walk(tree: Tree, states: Keys) -> Integers:
     node = np.zeros(len(states), dtype=np.int64)
     numbers = states
     for level, left in enumerate(tree.left):
@@ -131,19 +125,22 @@ def draw_negatives(
     """
     result = np.full((len(states), count), -1, dtype=np.int64)
     short = np.arange(len(states))
-    for draws in DRAWS:
-        for some in _slices(short, draws):
-            result[some] = _drawn(states[some], users[some], count, draws, catalogue.tree, seen)
-        short = short[result[short, -1] < 0]
-    for some in _slices(short, len(catalogue.weights)):
+    with ThreadPoolExecutor(cores()) as pool:
+        for draws in DRAWS:
+
+            def draw(some: Integers, draws: int = draws) -> None:
+                result[some] = _drawn(states[some], users[some], count, draws, catalogue.tree, seen)
+
+            list(pool.map(draw, _slices(short, CELLS // draws)))
+            short = short[result[short, -1] < 0]
+    for some in _slices(short, RACED // len(catalogue.weights)):
         result[some] = _raced(states[some], users[some], count, catalogue, seen)
     return result
 
 
-def _slices(rows: Integers, width: int) -> Iterator[Integers]:
-    step = max(1, CELLS // width)
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step]
+def _slices(rows: Integers, size: int) -> Iterator[Integers]:
+    for start in range(0, len(rows), max(1, size)):
+        yield rows[start : start + max(1, size)]
 
 
 def _drawn(

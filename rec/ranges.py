@@ -37,7 +37,8 @@ class Ranges:
 
     users: pl.Series  # ids in order
     starts: list[int]  # first user of each range, and the number of users at the end
-    folder: Path  # with the pairs of each range
+    folder: Path  # with the pairs of each range, where there are several
+    only: list[pl.DataFrame]  # the pairs of the only range, where there is one
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -52,7 +53,7 @@ class Ranges:
 
         Columns: user (place in the range), item, rating, timestamp, usable.
         """
-        return pl.read_parquet(self.path(number))
+        return self.only[number] if self.only else pl.read_parquet(self.path(number))
 
     def path(self, number: int) -> Path:
         """The file of a range's pairs."""
@@ -67,7 +68,7 @@ def build_ranges(connection: duckdb.DuckDBPyConnection, folder: Path, rejects: R
     counts = counts.sort("user")
     places = ((counts["rows"].cum_sum() - 1) // ROWS).to_numpy()
     first = np.flatnonzero(np.diff(places, prepend=-1))
-    ranges = Ranges(counts["user"], [*first.tolist(), len(counts)], folder)
+    ranges = Ranges(counts["user"], [*first.tolist(), len(counts)], folder, [])
     numbered = counts.select(
         "user",
         range=pl.Series(np.searchsorted(first, np.arange(len(counts)), side="right") - 1),
@@ -79,8 +80,11 @@ def build_ranges(connection: duckdb.DuckDBPyConnection, folder: Path, rejects: R
             file, row, range
         FROM checked JOIN numbered_users USING (user) WHERE item_code IS NOT NULL
     """
+    if len(ranges) == 1:
+        read = connection.sql(rows).pl().drop("range").cast(ROW)
+        ranges.only.append(one_per_pair(read, rejects))
+        return ranges
     _partition(connection, rows, folder, len(ranges))
-    connection.unregister("numbered_users")
     with bar("read", len(ranges), "range") as progress:
         for number in range(len(ranges)):
             parts = folder / f"range={number}"

@@ -112,7 +112,6 @@ def test_a_list_depends_on_no_other_list_nor_on_how_many_at_once(
 ) -> None:
     monkeypatch.setattr("rec.negatives.DRAWS", numbers)
     everything = draws(300, 3)
-    monkeypatch.setattr("rec.negatives.CHUNK", 16)
     monkeypatch.setattr("rec.negatives.CELLS", 50)
     assert (draws(300, 3) == everything).all()
     some = np.array([250, 3, 77])
