@@ -10,6 +10,7 @@ list has.
 from __future__ import annotations
 
 import hashlib
+import html
 import zipfile
 from pathlib import Path
 
@@ -76,7 +77,8 @@ def read(archive: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             lines = pd.Series(file.read().decode("latin-1").splitlines(), dtype="str")
     films = lines.str.split("::", expand=True)
     ending = r"\s*\((\d{4})\)\s*$"
-    title = films[1].str.replace(ending, "", regex=True)
+    title = films[1].str.replace(ending, "", regex=True).map(html.unescape)
+    title = title.str.replace(r"\s+\)", ")", regex=True)
     title = title.str.replace(rf"^([^()]+), ({ARTICLES})(\s*\(|$)", r"\2 \1\3", regex=True)
     title = title.str.replace(rf"\(([^()]+), ({ARTICLES})\)", r"(\2 \1)", regex=True)
     title = title.str.replace(rf"^([^()]+), ({ELIDED})(\s*\(|$)", r"\2\1\3", regex=True)
