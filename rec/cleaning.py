@@ -32,7 +32,7 @@ from rec.tables import REJECTS
 
 KEPT = 20  # rejected rows of each kind that are kept
 VALUE = 200  # characters of a rejected row that are kept
-FIRST_SECOND, LAST_SECOND = 0, 4_102_444_800  # 1970 to 2099
+FIRST_SECOND, LAST_SECOND = 1, 4_102_444_800  # 1970 to 2099; 0 is a time that is missing
 
 NO_FAULT = ("repeated user and item", "repeated item", "never rated", "named by other text")
 
@@ -151,7 +151,7 @@ def check_ratings(
             WHEN rating NOT BETWEEN {data.rating_minimum} AND {data.rating_maximum}
                 THEN 'rating out of range'
             WHEN timestamp IS NULL THEN 'timestamp missing or not a number'
-            WHEN timestamp NOT BETWEEN {FIRST_SECOND + 1} AND {LAST_SECOND}
+            WHEN timestamp NOT BETWEEN {FIRST_SECOND} AND {LAST_SECOND}
                 THEN 'timestamp impossible'
             END AS fault
         FROM (

@@ -1,4 +1,4 @@
-"""Which users and items are kept: the k-core, and a hash's choice of users.
+"""The k-core: the users and the items that are left when those with too few have gone.
 
 In the core every user has at least `minimum_interactions` and every item at least
 `minimum_item_interactions` of those that are kept. Dropping a user can leave an item short and the
