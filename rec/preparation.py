@@ -190,9 +190,8 @@ class Worker:
     def part(self, number: int) -> Part:
         """The tables of range `number`."""
         start, end = self.ranges.starts[number : number + 2]
-        users, splits = (
-            series.slice(start, end - start) for series in (self.ranges.users, self.kept.splits)
-        )
+        users = self.ranges.ids(number)
+        splits = self.kept.splits.slice(start, end - start)
         pairs = self._pairs(number, self.kept.users[start:end])
         places = pairs["user"].to_numpy().astype(np.int64) * len(self.items)
         seen = Seen(places + pairs["item"].to_numpy(), len(self.items))

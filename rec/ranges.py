@@ -43,6 +43,11 @@ class Ranges:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def ids(self, number: int) -> pl.Series:
+        """The users of a range."""
+        start, end = self.starts[number : number + 2]
+        return self.users.slice(start, end - start)
+
     def pairs(self, number: int) -> pl.DataFrame:
         """Each pair of user and item of a range once, sorted by user and item.
 
