@@ -89,7 +89,10 @@ def usable_text(text: pl.Expr) -> pl.Expr:
 
 
 def clean_items(connection: duckdb.DuckDBPyConnection, rejects: Rejects) -> pl.DataFrame:
-    """The items that have interactions and a usable title, a row each: ITEMS, sorted by item."""
+    """The items that have interactions and a usable title, a row each, sorted by item.
+
+    Columns: item, title, year, categories.
+    """
     found: pl.DataFrame = connection.sql(
         """
         SELECT nullif(trim(item), '') AS item, title, year, categories, about, file, row,

@@ -100,7 +100,8 @@ def prepare_tables(
     ranker = build_ranker(items["item"], kept.popularity, prepare, seed)
     worker = Worker(ranges, kept, items["item"], ranker, prepare, data.positive_rating, seed)
     written = write_ranges(worker, paths)
-    write_table(items, paths.items, ITEMS)
+    popularity, rank = pl.Series(kept.popularity), pl.Series(ranker.rank)
+    write_table(items.with_columns(popularity=popularity, rank=rank), paths.items, ITEMS)
     summary = {"ratings": read, "items": len(items), **written.counts()}
     dropped = {
         "ratings": rejects.of("ratings"),

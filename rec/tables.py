@@ -29,6 +29,8 @@ ITEMS: Schema = {
     "title": pl.String,
     "year": pl.Int32,  # null where unknown
     "categories": pl.List(pl.String),  # genres, departments; possibly empty
+    "popularity": pl.Int64,  # interactions of train users
+    "rank": pl.Int64,  # 0-based place by popularity, items of one popularity by a hash
 }
 #: Sorted by user, position.
 INTERACTIONS: Schema = {
@@ -46,7 +48,8 @@ USERS: Schema = {
     "profile_interactions": pl.Int32,
     "lists": pl.Int32,
 }
-#: Sorted by user, position. Items stand in the order of the initial ranker (popularity).
+#: Sorted by user, position. Items stand in the order of the initial ranker: by popularity, or as
+#: they were shown.
 LISTS: Schema = {
     "list": pl.String,
     "user": pl.String,

@@ -46,7 +46,7 @@ def prompts(
     ]
     interactions = pl.DataFrame(rows, schema=dict(INTERACTIONS), orient="row")
     items = pl.DataFrame(
-        [(item, title, None, []) for item, title in titles.items()],
+        [(item, title, None, [], 1, place) for place, (item, title) in enumerate(titles.items())],
         schema=dict(ITEMS),
         orient="row",
     )
@@ -80,7 +80,7 @@ def test_latest_first_liked_and_disliked_apart() -> None:
 def facts(rows: Sequence[tuple[str, int | None, list[str]]]) -> str:
     """The history of a user who loved items of these (id, year, categories), in this order."""
     items = pl.DataFrame(
-        [(item, item.title(), year, names) for item, year, names in rows],
+        [(item, item.title(), year, names, 1, n) for n, (item, year, names) in enumerate(rows)],
         schema=dict(ITEMS),
         orient="row",
     )

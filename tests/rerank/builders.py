@@ -129,6 +129,8 @@ def world(
                 "title": [f"Film {name}" for name in names],
                 "year": [1990] * items,
                 "categories": [["Drama"] if n % 2 else ["Comedy", "Drama"] for n in range(items)],
+                "popularity": [items - n for n in range(items)],
+                "rank": list(range(items)),
             },
             schema=dict(ITEMS),
         ),
