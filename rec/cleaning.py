@@ -27,11 +27,13 @@ import duckdb
 import polars as pl
 
 from rec.config import Data
+from rec.database import registered
 from rec.errors import RecError
 from rec.tables import REJECTS
 
 KEPT = 20  # rejected rows of each kind that are kept
 VALUE = 200  # characters of a rejected row that are kept
+ID_MISSING = 1  # number of this fault
 FIRST_SECOND, LAST_SECOND = 1, 4_102_444_800  # 1970 to 2099; 0 is a time that is missing
 
 NO_FAULT = ("repeated user and item", "repeated item", "never rated", "named by other text")
@@ -130,60 +132,68 @@ def clean_items(connection: duckdb.DuckDBPyConnection, rejects: Rejects) -> pl.D
     ).sort("item")
 
 
-def check_ratings(
-    connection: duckdb.DuckDBPyConnection, data: Data, items: pl.DataFrame, rejects: Rejects
-) -> int:
-    """Make the table `checked`: what can be read of each rating, and its `fault` or null.
+def _conditions(data: Data) -> dict[str, str]:
+    """What is wrong with a rating, in SQL; the first that holds is its fault."""
+    lowest, highest = data.rating_minimum, data.rating_maximum
+    return {
+        "id missing": "r.user IS NULL OR r.item IS NULL",
+        "item without metadata": "item_code IS NULL",
+        "rating missing or not a number": "rating IS NULL OR isnan(rating)",
+        "rating out of range": f"rating NOT BETWEEN {lowest} AND {highest}",
+        "timestamp missing or not a number": "timestamp IS NULL",
+        "timestamp impossible": f"timestamp NOT BETWEEN {FIRST_SECOND} AND {LAST_SECOND}",
+    }
 
-    Returns how many rows of ratings the files have, those that could not be read included.
+
+def judge_ratings(connection: duckdb.DuckDBPyConnection, data: Data, items: pl.DataFrame) -> None:
+    """Make the view `judged`: what can be read of each rating, and the number of its fault.
 
     Columns: user, item_code (the place in `items`; null for an item without metadata), rating
-    (FLOAT), timestamp (BIGINT), file, row, fault.
+    (FLOAT), timestamp (BIGINT), file, row, fault (0 where there is none), value (as published).
     """
-    coded = items.select("item").with_row_index("item_code").to_arrow()
-    connection.register("coded_items_arrow", coded)
-    connection.execute("CREATE TABLE coded_items AS FROM coded_items_arrow")
-    connection.unregister("coded_items_arrow")
+    coded = items.select("item").with_row_index("item_code")
+    with registered(connection, "coded_items_frame", coded):
+        connection.execute("CREATE TABLE coded_items AS FROM coded_items_frame")
+    faults = " ".join(
+        f"WHEN {condition} THEN {number}"
+        for number, condition in enumerate(_conditions(data).values(), 1)
+    )
     connection.execute(
         f"""
         CREATE VIEW judged AS
-        SELECT r.user, item_code, rating, timestamp, file, row, shown, CASE
-            WHEN r.user IS NULL OR r.item IS NULL THEN 'id missing'
-            WHEN item_code IS NULL THEN 'item without metadata'
-            WHEN rating IS NULL OR isnan(rating) THEN 'rating missing or not a number'
-            WHEN rating NOT BETWEEN {data.rating_minimum} AND {data.rating_maximum}
-                THEN 'rating out of range'
-            WHEN timestamp IS NULL THEN 'timestamp missing or not a number'
-            WHEN timestamp NOT BETWEEN {FIRST_SECOND} AND {LAST_SECOND}
-                THEN 'timestamp impossible'
-            END AS fault
+        SELECT r.user, item_code, rating, timestamp, file, row, value,
+            CAST(CASE {faults} ELSE 0 END AS UTINYINT) AS fault
         FROM (
             SELECT nullif(trim(user), '') AS user, nullif(trim(item), '') AS item,
                 try_cast(rating AS FLOAT) AS rating,
                 coalesce(
                     try_cast(timestamp AS BIGINT), try_cast(try_cast(timestamp AS DOUBLE) AS BIGINT)
                 ) AS timestamp,
-                file, row, concat_ws(', ', user, item, rating, timestamp) AS shown
+                file, row, concat_ws(', ', user, item, rating, timestamp) AS value
             FROM raw_ratings
         ) AS r
         LEFT JOIN coded_items USING (item)
         """
     )
-    connection.execute("CREATE TABLE checked AS SELECT * EXCLUDE (shown) FROM judged")
-    counts = connection.sql("SELECT fault, count(*) FROM checked GROUP BY fault").fetchall()
-    unread = sum(rejects.of("ratings").values())
-    for fault, count in counts:
-        if fault is not None:
-            rejects.add("ratings", fault, count, _first(connection, fault))
-    return int(unread + sum(count for _, count in counts))
 
 
-def _first(connection: duckdb.DuckDBPyConnection, fault: str) -> pl.DataFrame:
-    query = """
-        SELECT file, row, shown AS value FROM judged WHERE fault = $1 ORDER BY file, row LIMIT $2
-    """
-    rows: pl.DataFrame = connection.sql(query, params=[fault, KEPT]).pl()
-    return rows
+def reject_judged(
+    connection: duckdb.DuckDBPyConnection, data: Data, counts: Counter[int], rejects: Rejects
+) -> None:
+    """Add the ratings of the view `judged` that are faulty; `counts` are theirs by number."""
+    reasons = dict(enumerate(_conditions(data), 1))
+    found = {fault: counts[fault] for fault in reasons if counts[fault]}
+    if not found:
+        return
+    first: pl.DataFrame = connection.sql(
+        f"""
+        SELECT fault, unnest(min({{'file': file, 'row': row, 'value': value}}, {KEPT}),
+            recursive := true)
+        FROM judged WHERE fault > 0 GROUP BY fault
+        """
+    ).pl()
+    for fault, count in found.items():
+        rejects.add("ratings", reasons[fault], count, first.filter(pl.col("fault") == fault))
 
 
 def unreadable(connection: duckdb.DuckDBPyConnection, rejects: Rejects) -> None:

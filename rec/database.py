@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import polars as pl
 
 from rec.errors import RecError
 from rec.machine import available_memory, cores
@@ -30,3 +31,15 @@ def connect(
         connection.execute("SET temp_directory = $1", [str(work / "spill")])
         connection.execute("SET preserve_insertion_order = false")
         yield connection
+
+
+@contextmanager
+def registered(
+    connection: duckdb.DuckDBPyConnection, name: str, table: pl.DataFrame
+) -> Iterator[None]:
+    """Let queries use a table as the relation `name`."""
+    connection.register(name, table.to_arrow())
+    try:
+        yield
+    finally:
+        connection.unregister(name)

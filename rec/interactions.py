@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from rec.config import Prepare
 from rec.errors import RecError
 from rec.hashing import uniform
+
+Integers = npt.NDArray[np.int64]
 
 SPLITS = ("train", "valid", "test")
 
@@ -25,13 +29,33 @@ def order_interactions(pairs: pl.DataFrame, profile_interactions: int) -> pl.Dat
     total order. `profile` says whether an interaction is in the profile part, the first
     min(profile_interactions, half rounded up).
     """
-    half = (pl.len().over("user") + 1) // 2
-    profile = pl.min_horizontal(half, pl.lit(profile_interactions))
-    return (
-        pairs.sort("user", "timestamp", "item")
-        .with_columns(position=pl.int_range(pl.len(), dtype=pl.Int32).over("user"))
-        .with_columns(profile=pl.col("position") < profile)
+    order = _order(*(pairs[name].to_numpy() for name in ("user", "timestamp", "item")))
+    pairs = pairs[order]
+    user = pairs["user"].to_numpy()
+    starts = np.flatnonzero(np.diff(user, prepend=-1) != 0) if len(user) else order
+    counts = np.diff(np.append(starts, len(user)))
+    position = np.arange(len(user)) - np.repeat(starts, counts)
+    most = np.repeat(np.minimum((counts + 1) // 2, profile_interactions), counts)
+    return pairs.with_columns(
+        position=pl.Series(position).cast(pl.Int32), profile=pl.Series(position < most)
     )
+
+
+def _order(*columns: Integers) -> Integers:
+    """The order of distinct rows by columns of integers, the first column first.
+
+    Columns that fit 64 bits together are sorted as one number, several times as fast.
+    """
+    lowest = [int(column.min(initial=0)) for column in columns]
+    spans = [int(column.max(initial=0)) - low for column, low in zip(columns, lowest, strict=True)]
+    bits = [span.bit_length() for span in spans]
+    if sum(bits) >= 64:
+        order: Integers = np.lexsort(columns[::-1])
+        return order
+    key = np.zeros(len(columns[0]), dtype=np.int64)
+    for column, low, width in zip(columns, lowest, bits, strict=True):
+        key = (key << width) | (column.astype(np.int64) - low)
+    return np.argsort(key)
 
 
 def choose_users(users: pl.Series, count: int | None, seed: int) -> pl.Series:

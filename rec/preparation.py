@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rec.cleaning import Rejects, check_ratings, clean_items, require_good, unreadable
+from rec.cleaning import Rejects, clean_items, judge_ratings, require_good, unreadable
 from rec.config import Data, Prepare
 from rec.core import degrees, k_core
 from rec.database import connect
@@ -92,8 +92,10 @@ def prepare_tables(
     rejects = Rejects()
     unreadable(connection, rejects)
     items = clean_items(connection, rejects)
-    read = check_ratings(connection, data, items, rejects)
-    ranges = build_ranges(connection, work / "ranges", rejects)
+    unread = sum(rejects.of("ratings").values())
+    judge_ratings(connection, data, items)
+    ranges, read = build_ranges(connection, data, work / "ranges", rejects)
+    read += unread
     require_good(data, rejects, read)
     kept = keep(ranges, len(items), prepare, seed)
     items = items.filter(pl.Series(kept.items))
@@ -195,7 +197,7 @@ class Worker:
         splits = self.kept.splits.slice(start, end - start)
         pairs = self._pairs(number, self.kept.users[start:end])
         places = pairs["user"].to_numpy().astype(np.int64) * len(self.items)
-        seen = Seen(places + pairs["item"].to_numpy(), len(self.items))
+        seen = Seen(np.sort(places + pairs["item"].to_numpy()), len(self.items))
         usable = pairs.filter("usable").drop("usable")
         interactions = order_interactions(usable, self.prepare.profile_interactions)
         own, dropped = own_blocks(interactions, seen, self.prepare, self.positive_rating)

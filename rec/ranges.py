@@ -8,6 +8,8 @@ every machine, however much memory it has.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +17,19 @@ import duckdb
 import numpy as np
 import polars as pl
 
-from rec.cleaning import KEPT, Rejects
+from rec.cleaning import ID_MISSING, KEPT, Rejects, reject_judged
+from rec.config import Data
+from rec.database import registered
 from rec.progress import bar
 
 ROWS = 2_000_000
-#: What is written of a row: said, because a range without any known item has no file.
+#: What is written of a row.
 ROW = {
     "user": pl.UInt32,
-    "item": pl.UInt32,
+    "item": pl.UInt32,  # null where it has no metadata
     "rating": pl.Float32,
     "timestamp": pl.Int64,
-    "usable": pl.Boolean,
+    "fault": pl.UInt8,
     "file": pl.String,
     "row": pl.Int64,
 }
@@ -49,7 +53,7 @@ class Ranges:
         return self.users.slice(start, end - start)
 
     def pairs(self, number: int) -> pl.DataFrame:
-        """Each pair of user and item of a range once, sorted by user and item.
+        """Each pair of user and item of a range once, in no order.
 
         Columns: user (place in the range), item, rating, timestamp, usable.
         """
@@ -60,66 +64,81 @@ class Ranges:
         return self.folder / f"{number}.parquet"
 
 
-def build_ranges(connection: duckdb.DuckDBPyConnection, folder: Path, rejects: Rejects) -> Ranges:
-    """Number the users, and bring each range's rows together, one for a pair of user and item."""
-    counts: pl.DataFrame = connection.sql(
-        "SELECT user, count(*) AS rows FROM checked WHERE user IS NOT NULL GROUP BY user"
-    ).pl()
-    counts = counts.sort("user")
-    places = ((counts["rows"].cum_sum() - 1) // ROWS).to_numpy()
-    first = np.flatnonzero(np.diff(places, prepend=-1))
-    ranges = Ranges(counts["user"], [*first.tolist(), len(counts)], folder, [])
-    numbered = counts.select(
-        "user",
-        range=pl.Series(np.searchsorted(first, np.arange(len(counts)), side="right") - 1),
-    ).with_columns(code=pl.int_range(pl.len(), dtype=pl.UInt32).over("range"))
-    connection.register("numbered_users", numbered.to_arrow())
-    folder.mkdir(parents=True)
-    rows = """
-        SELECT code AS user, item_code AS item, rating, timestamp, fault IS NULL AS usable,
-            file, row, range
-        FROM checked JOIN numbered_users USING (user) WHERE item_code IS NOT NULL
+def build_ranges(
+    connection: duckdb.DuckDBPyConnection, data: Data, folder: Path, rejects: Rejects
+) -> tuple[Ranges, int]:
+    """Number the users, and bring each range's rows together, one for a pair of user and item.
+
+    Takes the view `judged` (`rec.cleaning.judge_ratings`). Returns also how many rows it has.
     """
-    if len(ranges) == 1:
-        read = connection.sql(rows).pl().drop("range").cast(ROW)
-        ranges.only.append(one_per_pair(read, rejects))
-        return ranges
-    _partition(connection, rows, folder, len(ranges))
-    with bar("read", len(ranges), "range") as progress:
-        for number in range(len(ranges)):
-            parts = folder / f"range={number}"
-            read = pl.read_parquet(parts / "*.parquet", schema=ROW, hive_partitioning=False)
-            one_per_pair(read, rejects).write_parquet(ranges.path(number), compression="lz4")
-            shutil.rmtree(parts)
-            progress.update()
-    return ranges
+    query = "SELECT user, count(*) AS rows FROM judged GROUP BY user"
+    counts: pl.DataFrame = connection.sql(query).pl().sort("user")
+    nobody = counts.filter(pl.col("user").is_null())["rows"].sum()
+    known = counts.filter(pl.col("user").is_not_null())
+    places = ((known["rows"].cum_sum() - 1) // ROWS).to_numpy()
+    first = np.flatnonzero(np.diff(places, prepend=-1))
+    ranges = Ranges(known["user"], [*first.tolist(), len(known)], folder, [])
+    numbered = known.select(
+        "user",
+        range=pl.Series(np.searchsorted(first, np.arange(len(known)), side="right") - 1),
+    ).with_columns(code=pl.int_range(pl.len(), dtype=pl.UInt32).over("range"))
+    faults = Counter({ID_MISSING: int(nobody)})
+    with registered(connection, "numbered_users", numbered):
+        for number, rows in enumerate(_rows(connection, folder, len(ranges))):
+            faults.update(dict(enumerate(np.bincount(rows["fault"].to_numpy()).tolist())))
+            pairs = one_per_pair(rows.filter(pl.col("item").is_not_null()), rejects)
+            if len(ranges) == 1:
+                ranges.only.append(pairs)
+            else:
+                pairs.write_parquet(ranges.path(number), compression="lz4")
+    reject_judged(connection, data, faults, rejects)
+    return ranges, int(counts["rows"].sum())
 
 
-def _partition(connection: duckdb.DuckDBPyConnection, rows: str, folder: Path, ranges: int) -> None:
-    """Write the rows of each range into a folder of its own."""
+def _rows(
+    connection: duckdb.DuckDBPyConnection, folder: Path, ranges: int
+) -> Iterator[pl.DataFrame]:
+    """The rows of each range in no order: ROW."""
+    connection.execute(
+        "CREATE TYPE file_name AS ENUM (SELECT DISTINCT file FROM judged ORDER BY file)"
+    )
+    rows = """
+        SELECT code AS user, item_code AS item, rating, timestamp, fault,
+            CAST(file AS file_name) AS file, row, range
+        FROM judged JOIN numbered_users USING (user)
+    """
+    if ranges == 1:
+        yield connection.sql(rows).pl().drop("range")
+        return
+    folder.mkdir(parents=True)
     target = str(folder).replace("'", "''")
     connection.execute(
         f"COPY ({rows}) TO '{target}' "
         "(FORMAT parquet, PARTITION_BY (range), COMPRESSION lz4, OVERWRITE_OR_IGNORE)"
     )
-    for number in range(ranges):  # a range without any item that is known
-        (folder / f"range={number}").mkdir(exist_ok=True)
+    with bar("read", ranges, "range") as progress:
+        for number in range(ranges):
+            parts = folder / f"range={number}"
+            yield pl.read_parquet(parts / "*.parquet", schema=ROW, hive_partitioning=False)
+            shutil.rmtree(parts)
+            progress.update()
 
 
 def one_per_pair(rows: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-    """Of rows of one pair of user and item the latest usable one, sorted by user and item.
+    """Of rows of one pair of user and item the latest usable one.
 
     Of rows of one time the highest rating stays: a total order, whatever the order of the rows.
     """
-    rows = rows.with_columns(
-        pair=pl.col("user").cast(pl.Int64) * 2**32 + pl.col("item").cast(pl.Int64)
-    ).sort("pair")
-    pair = rows["pair"].to_numpy()
-    same = np.append(pair[1:] == pair[:-1], False)
-    repeated = same | np.roll(same, 1)
-    if repeated.any():
-        clear = rows.filter(~pl.Series(repeated))
-        rows = pl.concat([clear, _latest(rows.filter(pl.Series(repeated)), rejects)]).sort("pair")
+    rows = rows.with_columns(usable=pl.col("fault") == 0)
+    pair = rows["user"].to_numpy().astype(np.uint64) << np.uint64(32)
+    pair |= rows["item"].to_numpy()
+    ordered = np.sort(pair)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        place = np.searchsorted(twice, pair).clip(max=len(twice) - 1)
+        repeated = pl.Series(twice[place] == pair)
+        several = rows.with_columns(pair=pair).filter(repeated)
+        rows = pl.concat([rows.filter(~repeated), _latest(several, rejects)])
     return rows.select("user", "item", "rating", "timestamp", "usable")
 
 
@@ -141,4 +160,4 @@ def _latest(rows: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
     ):
         first = found.sort("file", "row").head(KEPT).with_columns(value=value)
         rejects.add("ratings", reason, len(found), first)
-    return rows.filter(~pl.col("follows")).drop("follows", "both", "exact")
+    return rows.filter(~pl.col("follows")).drop("pair", "follows", "both", "exact")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rec.cleaning import Rejects, check_ratings, clean_items
+from rec.cleaning import Rejects, clean_items, judge_ratings
 from rec.database import connect
 from rec.ranges import Ranges, build_ranges
 from tests.prepared import DATA, FILMS, Row, fill, items_of, prepare_rows, ratings_of, regular
@@ -37,13 +37,13 @@ def ranged(
         patch.setattr("rec.ranges.ROWS", size)
         with connect(Path(folder), "1GB", 2) as connection:
             fill(connection, frame, items_of("x", "y", "z"))
-            check_ratings(connection, DATA, clean_items(connection, Rejects()), rejects)
-            ranges = build_ranges(connection, Path(folder) / "ranges", rejects)
+            judge_ratings(connection, DATA, clean_items(connection, Rejects()))
+            ranges, _ = build_ranges(connection, DATA, Path(folder) / "ranges", rejects)
         found = []
         for number in range(len(ranges)):
             pairs = ranges.pairs(number)
             ids = ranges.ids(number)
-            found += [(ids[user], *rest) for user, *rest in pairs.rows()]
+            found += sorted((ids[user], *rest) for user, *rest in pairs.rows())
     return found, rejects, ranges
 
 

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import polars as pl
 
+from rec.database import registered
 from rec.datasets.files import Found, find, one_line, required
-from rec.datasets.json_lines import objects, registered
+from rec.datasets.json_lines import objects
 from rec.errors import RecError
 
 if TYPE_CHECKING:

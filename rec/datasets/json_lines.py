@@ -14,7 +14,6 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO, cast
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO, cast
 import duckdb
 import polars as pl
 
+from rec.database import registered
 from rec.datasets.files import UNREADABLE, Found, unreadable
 from rec.datasets.text import UNPARSEABLE, VALUE_LENGTH, add_faults, create_faults, literal
 from rec.errors import RecError
@@ -96,18 +96,6 @@ def objects(
         connection.execute("DROP TABLE json_lines_parsed")
     if empty:
         raise RecError(f"{found.name}: the file is empty")
-
-
-@contextmanager
-def registered(
-    connection: duckdb.DuckDBPyConnection, name: str, table: pl.DataFrame
-) -> Iterator[None]:
-    """Let queries use a table as the relation `name`."""
-    connection.register(name, table)
-    try:
-        yield
-    finally:
-        connection.unregister(name)
 
 
 def _add_faults(connection: duckdb.DuckDBPyConnection, found: Found, relation: str) -> None:

@@ -188,10 +188,12 @@ def _100k_items(source: Source, found: Found) -> str:
     """Rows with a flag other than 0 and 1 are faults."""
     fields = ("item", "title", "", "", "", *GENRES)
     view = delimited(source, found, fields, "|", "items", encoding="latin-1")
+    cells = ", ".join(f'"{name}"' for name in fields if name)
     flags = " AND ".join(f"coalesce(\"{name}\" IN ('0', '1'), FALSE)" for name in GENRES)
     add_faults(
         source.connection,
-        f"SELECT 'items', '{UNPARSEABLE}', file, row, line FROM {view} WHERE NOT ({flags})",
+        f"SELECT 'items', '{UNPARSEABLE}', file, row, concat_ws('|', {cells}) FROM {view}"
+        f" WHERE NOT ({flags})",
     )
     genres = ", ".join(f"CASE WHEN \"{name}\" = '1' THEN {literal(name)} END" for name in GENRES)
     return _items(view, f"[{genres}]") + f" WHERE {flags}"

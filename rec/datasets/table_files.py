@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import duckdb
 import polars as pl
 
+from rec.database import registered
 from rec.datasets.files import Found, one_line, unreadable, work_path
-from rec.datasets.json_lines import registered
 from rec.datasets.records import SEPARATOR, UNPARSEABLE, Faults, Records, normalise
 from rec.datasets.text import add_faults, create_faults, literal
 from rec.errors import RecError

@@ -9,7 +9,8 @@ from __future__ import annotations
 import codecs
 import gzip
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -29,6 +30,8 @@ VALUE_LENGTH = 200
 #: What stands for bytes that are no text.
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 BYTE_ORDER_MARK = "\ufeff"
+#: What is made of the columns row and line.
+Steps = Callable[[pl.LazyFrame], pl.LazyFrame]
 HEADER_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 22
 
@@ -43,35 +46,28 @@ def delimited(
     skip: int = 0,
     quoted: bool = False,
 ) -> str:
-    """Split the lines of a file; the name of a view with the fields as text, line, file and row.
+    """Split the lines of a file; the name of a view with the fields as text, file and row.
 
-    `fields` names the fields of a line in order; one called "" is passed over, an empty value is
-    null. `encoding` is that of a file that is not UTF-8. `skip` lines at the start are a header.
-    `quoted` fields may hold the separator, and double their quotes. Other lines become faults of
-    `relation`. Raises RecError where the file has no lines.
+    `fields` names the fields of a line in order; one called "" is passed over, none may be called
+    line, row or fault. An empty value is null. `encoding` is that of a file that is not UTF-8.
+    `skip` lines at the start are a header. `quoted` fields may hold the separator, and double their
+    quotes. Other lines become faults of `relation`. Raises RecError where the file has no lines.
     """
     connection = source.connection
     create_faults(connection)
-    path = lines(found, source.work, encoding, skip)
+    steps = _quoted(separator, fields) if quoted else _plain(separator, fields)
+    path = _split_lines(found, source.work, steps, encoding, skip)
     view = "text_" + re.sub(r"[^A-Za-z0-9]", "_", path.stem)
-    split = _quoted(separator, len(fields)) if quoted else _plain(separator)
+    columns = ", ".join(f'"{name}"' for name in fields if name)
+    split = f"read_parquet({literal(str(path))})"
     connection.execute(
-        f"CREATE OR REPLACE VIEW {view}_lines AS SELECT row, line,"
-        f" contains(line, '{REPLACEMENT}') AS replaced, {split} AS parts"
-        f" FROM read_parquet({literal(str(path))})"
-    )
-    whole = f"NOT replaced AND len(parts) = {len(fields)}"
-    value = _unquoted if quoted else "nullif(parts[{}], '')".format
-    columns = [f'{value(i)} AS "{name}"' for i, name in enumerate(fields, 1) if name]
-    connection.execute(
-        f"CREATE OR REPLACE VIEW {view} AS SELECT {', '.join(columns)}, line,"
-        f" {literal(found.name)} AS file, row FROM {view}_lines WHERE {whole}"
+        f"CREATE OR REPLACE VIEW {view} AS SELECT {columns}, {literal(found.name)} AS file, row"
+        f" FROM {split} WHERE fault IS NULL"
     )
     add_faults(
         connection,
-        f"SELECT {literal(relation)},"
-        f" CASE WHEN replaced THEN '{WRONG_ENCODING}' ELSE '{UNPARSEABLE}' END,"
-        f" {literal(found.name)}, row, line FROM {view}_lines WHERE NOT ({whole})",
+        f"SELECT {literal(relation)}, fault, {literal(found.name)}, row, line FROM {split}"
+        " WHERE fault IS NOT NULL",
     )
     return view
 
@@ -97,8 +93,8 @@ def header(found: Found, separator: str, names: Mapping[str, str]) -> list[str]:
     return [names.get(name, "") for name in published]
 
 
-def lines(found: Found, work: Path, encoding: str = "utf-8", skip: int = 0) -> Path:
-    """Write the lines that are not blank to a Parquet file in `work`: columns row and line.
+def _split_lines(found: Found, work: Path, steps: Steps, encoding: str, skip: int) -> Path:
+    """Write the lines that are not blank to a Parquet file: what `steps` make of row and line.
 
     `row` counts all lines of the file, from 1. Bytes that are not text in UTF-8 and in `encoding`
     become U+FFFD. Raises RecError where no line is left after the first `skip`.
@@ -106,13 +102,13 @@ def lines(found: Found, work: Path, encoding: str = "utf-8", skip: int = 0) -> P
     work.mkdir(parents=True, exist_ok=True)
     path = work_path(work, found.name, ".lines.parquet")
     try:
-        _sink(found.path, path, skip)
+        _sink(found.path, path, steps, skip)
     except (pl.exceptions.PolarsError, OSError):
         # Not the same path again: Polars may still be writing there after it has failed.
         path = work_path(work, found.name, ".converted.parquet")
         converted = _converted(found, work, encoding)
         try:
-            _sink(converted, path, skip)
+            _sink(converted, path, steps, skip)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable(found.name, error) from error
         finally:
@@ -143,35 +139,71 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _plain(separator: str) -> str:
-    return f"string_split(line, {literal(separator)})"
+def _plain(separator: str, fields: Sequence[str]) -> Steps:
+    """Split at each separator: one part more than there are fields tells a line that has more."""
+    parts = [f"part_{number}" for number in range(len(fields) + 1)]
+    split = pl.col("line").str.split_exact(separator, len(fields)).struct.rename_fields(parts)
+    whole = pl.col(parts[-2]).is_not_null() & pl.col(parts[-1]).is_null()
+    return partial(_fields, split=split, whole=whole, values=dict(zip(fields, parts, strict=False)))
 
 
-def _quoted(separator: str, fields: int) -> str:
-    """The fields of a line as they stand, with their quotes; no list where the line is wrong."""
-    field = f'("(?:[^"]|"")*"|[^"{separator}][^{separator}]*|)'
-    pattern = literal(separator.join([field] * fields))
-    groups = ", ".join(f"regexp_extract(line, {pattern}, {i})" for i in range(1, fields + 1))
-    return f"CASE WHEN regexp_full_match(line, {pattern}) THEN [{groups}] ELSE [] END"
+def _quoted(separator: str, fields: Sequence[str]) -> Steps:
+    """Match fields that may stand in quotes: a line matches as a whole, or not at all."""
+    end = re.escape(separator)
+    field = f'("(?:[^"]|"")*"|[^"{end}][^{end}]*|)'
+    pattern = end.join([field] * len(fields))
+    parts = [f"part_{number}" for number in range(len(fields))]
+    split = pl.col("line").str.extract_groups(f"^{pattern}$").struct.rename_fields(parts)
+    whole = pl.col(parts[0]).is_not_null()
+    values = dict(zip(fields, parts, strict=True))
+    return partial(_fields, split=split, whole=whole, values=values, value=_unquoted)
 
 
-def _unquoted(index: int) -> str:
-    part = f"parts[{index}]"
-    inner = f"""replace({part}[2:-2], '""', '"')"""
-    return f"""nullif(CASE WHEN {part}[1] = '"' THEN {inner} ELSE {part} END, '')"""
+def _fields(
+    lines: pl.LazyFrame,
+    split: pl.Expr,
+    whole: pl.Expr,
+    values: Mapping[str, str],
+    value: Callable[[pl.Expr], pl.Expr] = lambda part: part,
+) -> pl.LazyFrame:
+    """From row and line to fields, row, `fault` (null for a record) and the line of a fault."""
+    fault = (
+        pl.when(pl.col("line").str.contains(REPLACEMENT, literal=True))
+        .then(pl.lit(WRONG_ENCODING))
+        .when(~whole)
+        .then(pl.lit(UNPARSEABLE))
+    )
+    good = pl.col("fault").is_null()
+    named = {name: value(pl.col(part)) for name, part in values.items() if name}
+    return (
+        lines.with_columns(split.alias("parts"))
+        .unnest("parts")
+        .with_columns(fault=fault)
+        .select(
+            *(pl.when(good & (cell != "")).then(cell).alias(name) for name, cell in named.items()),
+            "fault",
+            "row",
+            line=pl.when(~good).then("line"),
+        )
+    )
 
 
-def _sink(file: Path, path: Path, skip: int) -> None:
+def _unquoted(part: pl.Expr) -> pl.Expr:
+    inner = part.str.slice(1, part.str.len_chars() - 2).str.replace_all('""', '"', literal=True)
+    return pl.when(part.str.starts_with('"')).then(inner).otherwise(part)
+
+
+def _sink(file: Path, path: Path, steps: Steps, skip: int) -> None:
     line = pl.col("line")
     mark = (pl.col("row") == 1) & line.str.starts_with(BYTE_ORDER_MARK)
-    (
+    lines = (
         pl.scan_lines(file, glob=False)
         .with_row_index("row", 1)
         .with_columns(pl.when(mark).then(line.str.slice(1)).otherwise(line).alias("line"))
         .filter((pl.col("row") > skip) & (line.str.strip_chars() != ""))
         .with_columns(pl.col("row").cast(pl.Int64))
-        .sink_parquet(path, compression="lz4")
     )
+    lines.pipe(steps).sink_parquet(path, compression="lz4", statistics=False)
 
 
 def _converted(found: Found, work: Path, encoding: str) -> Path:
