@@ -39,6 +39,7 @@ class Ranker:
 
     catalogue: Catalogue
     rank: Integers  # [items] the initial ranker's place of each
+    ranked: Integers  # [items] the items in the initial ranker's order
 
 
 def build_ranker(items: pl.Series, popularity: Integers, prepare: Prepare, seed: int) -> Ranker:
@@ -51,10 +52,11 @@ def build_ranker(items: pl.Series, popularity: Integers, prepare: Prepare, seed:
     exponent = prepare.popularity_exponent if prepare.negatives == "popularity" else 0.0
     hashes = keys(_keyed(f"{seed}:item:", items))
     ties = uniform(_keyed(f"{seed}:rank:", items))
+    ranked = np.lexsort((np.arange(len(items)), ties, -counts))
     rank = np.empty(len(items), dtype=np.int64)
-    rank[np.lexsort((np.arange(len(items)), ties, -counts))] = np.arange(len(items))
+    rank[ranked] = np.arange(len(items))
     weights = counts**exponent
-    return Ranker(Catalogue(hashes, weights, build_tree(hashes, weights)), rank)
+    return Ranker(Catalogue(hashes, weights, build_tree(hashes, weights)), rank, ranked)
 
 
 def _keyed(prefix: str, ids: pl.Series) -> pl.Series:
@@ -130,8 +132,8 @@ def fill_lists(own: Lists, states: Keys, ranker: Ranker, seen: Seen, list_size: 
     """Fill blocks with negatives, in the order of the initial ranker."""
     count = list_size - own.items.shape[1]
     negatives = draw_negatives(states, own.users, count, ranker.catalogue, seen)
-    items = np.concatenate([own.items, negatives], axis=1)
-    labels = np.concatenate([own.labels, np.zeros(negatives.shape, dtype=np.int8)], axis=1)
-    order = np.argsort(ranker.rank[items], axis=1)
-    items, labels = (np.take_along_axis(cells, order, axis=1) for cells in (items, labels))
+    liked = np.concatenate([own.labels, np.zeros(negatives.shape, dtype=np.int8)], axis=1)
+    cells = ranker.rank[np.concatenate([own.items, negatives], axis=1)] << 1 | liked
+    cells.sort(axis=1)
+    items, labels = ranker.ranked[cells >> 1], (cells & 1).astype(np.int8)
     return Lists(own.users, own.block, own.position, items, labels)

@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +26,11 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 #: Draws per list: few for all lists, more for those left short, then the exact way.
-DRAWS = (8, 32, 128)
+DRAWS = (8, 16, 32, 64, 128)
 EXTRA_LEVELS = 3  # of the tree, beyond one leaf per item on average
 CELLS = 1 << 16  # cells of lists by draws at once: their arrays stay in the processor's cache
 RACED = 1 << 22  # cells of lists by items in memory at once
+TABLE = 1 << 27  # cells of users by items up to which what was seen is looked up in a table
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ def walk(tree: Tree, states: Keys) -> Integers:
         if level % 2 == 0:
             numbers = nth(states, level // 2)
         half = numbers >> np.uint64(32) if level % 2 == 0 else numbers & np.uint64(0xFFFFFFFF)
-        node = 2 * node + (half >= left[node])
+        right = half >= left.take(node)
+        node += node
+        node += right
     first, end = tree.leaf[node], tree.leaf[node + 1]
     place = first
     shared = (end - first > 1).nonzero()[0]
@@ -103,11 +108,21 @@ class Seen:
     pairs: Integers
     items: int
 
+    @cached_property
+    def _table(self) -> Booleans | None:
+        """Whether a number is among the pairs, by number; the last cell is for all beyond."""
+        cells = int(self.pairs[-1]) + 2 if len(self.pairs) else 1
+        if cells > TABLE:
+            return None
+        table = np.zeros(cells, dtype=np.bool_)
+        table[self.pairs] = True
+        return table
+
     def holds(self, users: Integers, items: Integers) -> Booleans:
         """Whether each user, broadcast against the items, has seen each item."""
-        if not len(self.pairs):
-            return np.zeros(np.broadcast_shapes(users.shape, items.shape), dtype=np.bool_)
         wanted = users * self.items + items
+        if self._table is not None:
+            return self._table.take(wanted, mode="clip")
         place = np.searchsorted(self.pairs, wanted.ravel()).clip(max=len(self.pairs) - 1)
         held: Booleans = (self.pairs[place] == wanted.ravel()).reshape(wanted.shape)
         return held
@@ -124,16 +139,14 @@ def draw_negatives(
     (Efraimidis and Spirakis, 2006). Every user must have `count` unseen items.
     """
     result = np.full((len(states), count), -1, dtype=np.int64)
-    short = np.arange(len(states))
+    lists = np.arange(len(states))
+
+    def draw(some: Integers) -> None:
+        result[some] = _drawn(states[some], users[some], count, catalogue.tree, seen).T
+
     with ThreadPoolExecutor(cores()) as pool:
-        for draws in DRAWS:
-
-            def draw(some: Integers, draws: int = draws) -> None:
-                result[some] = _drawn(states[some], users[some], count, draws, catalogue.tree, seen)
-
-            list(pool.map(draw, _slices(short, CELLS // draws)))
-            short = short[result[short, -1] < 0]
-    for some in _slices(short, RACED // len(catalogue.weights)):
+        list(pool.map(draw, _slices(lists, CELLS // DRAWS[0] if DRAWS else CELLS)))
+    for some in _slices(lists[result[:, -1] < 0], RACED // len(catalogue.weights)):
         result[some] = _raced(states[some], users[some], count, catalogue, seen)
     return result
 
@@ -143,19 +156,23 @@ def _slices(rows: Integers, size: int) -> Iterator[Integers]:
         yield rows[start : start + max(1, size)]
 
 
-def _drawn(
-    states: Keys, users: Integers, count: int, draws: int, tree: Tree, seen: Seen
-) -> Integers:
-    """The first `count` valid of `draws` draws per list, -1 in the place of what is missing."""
-    numbers = np.stack([nth(states, draw) for draw in range(draws)], axis=1)
-    items = walk(tree, numbers.ravel()).reshape(numbers.shape)
-    valid = ~seen.holds(users[:, None], items)
-    for later in range(1, draws):
-        valid[:, later] &= (items[:, :later] != items[:, later, None]).all(axis=1)
-    place = valid.cumsum(axis=1) - 1
-    row, draw = (valid & (place < count)).nonzero()
-    result = np.full((len(states), count), -1, dtype=np.int64)
-    result[row, place[row, draw]] = items[row, draw]
+def _drawn(states: Keys, users: Integers, count: int, tree: Tree, seen: Seen) -> Integers:
+    """The first `count` valid draws of each list, -1 where there are fewer: [count, lists]."""
+    result = np.full((count, len(states)), -1, dtype=np.int64)
+    short = np.arange(len(states))
+    for first, end in pairwise((0, *DRAWS)):
+        numbers = np.stack([nth(states[short], draw) for draw in range(first, end)])
+        items = walk(tree, numbers.ravel()).reshape(numbers.shape)
+        unseen = ~seen.holds(users[short], items)
+        chosen = result[:, short]
+        filled = (chosen >= 0).sum(axis=0)
+        for item, valid in zip(items, unseen, strict=True):
+            valid &= (filled < count) & (chosen != item).all(axis=0)
+            taken = valid.nonzero()[0]
+            chosen[filled[taken], taken] = item[taken]
+            filled[taken] += 1
+        result[:, short] = chosen
+        short = short[filled < count]
     return result
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,14 @@ from rec.database import connect
 from rec.datasets import Source, read
 from rec.errors import RecError
 from rec.files import write_json
-from rec.interactions import SPLITS, choose_users, order_interactions, require_splits, split_users
-from rec.lists import Lists, Ranker, build_ranker, fill_lists, list_states, own_blocks
-from rec.negatives import Seen
+from rec.interactions import SPLITS, choose_users, require_splits, split_users
+from rec.lists import build_ranker
 from rec.progress import bar
+from rec.range_tables import Histories, Kept, Worker
 from rec.ranges import Ranges, build_ranges
 from rec.tables import INTERACTIONS, ITEMS, LISTS, REJECTS, USERS, table_writer, write_table
 
 Integers = npt.NDArray[np.int64]
-Booleans = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -114,17 +114,6 @@ def prepare_tables(
     return {**summary, "dropped": dropped}, rejects
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What stays of the data: users with their split, and items."""
-
-    users: Booleans  # over the users of the ranges
-    splits: pl.Series  # over the users of the ranges; null where one is not kept
-    items: Booleans  # over the items with metadata
-    popularity: Integers  # of the kept items: interactions of train users
-    dropped: dict[str, int]  # users by reason
-
-
 def keep(ranges: Ranges, items: int, prepare: Prepare, seed: int) -> Kept:
     """The k-core, the choice of users and their split. Raises RecError where a split is empty."""
     core, kept_items = k_core(
@@ -168,101 +157,6 @@ def _usable(ranges: Ranges) -> Iterator[tuple[Integers, Integers]]:
         yield pairs["user"].to_numpy() + np.int64(ranges.starts[number]), pairs["item"].to_numpy()
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a range of users comes to."""
-
-    interactions: pl.DataFrame  # INTERACTIONS
-    users: pl.DataFrame  # USERS
-    lists: pl.DataFrame  # LISTS
-    dropped: Counter[str]  # lists by reason
-
-
-@dataclass(frozen=True)
-class Worker:
-    """Makes the tables of a range of users."""
-
-    ranges: Ranges
-    kept: Kept
-    items: pl.Series  # ids of the kept items
-    ranker: Ranker
-    prepare: Prepare
-    positive_rating: float
-    seed: int
-
-    def part(self, number: int) -> Part:
-        """The tables of range `number`."""
-        start, end = self.ranges.starts[number : number + 2]
-        users = self.ranges.ids(number)
-        splits = self.kept.splits.slice(start, end - start)
-        pairs = self._pairs(number, self.kept.users[start:end])
-        places = pairs["user"].to_numpy().astype(np.int64) * len(self.items)
-        seen = Seen(np.sort(places + pairs["item"].to_numpy()), len(self.items))
-        usable = pairs.filter("usable").drop("usable")
-        interactions = order_interactions(usable, self.prepare.profile_interactions)
-        own, dropped = own_blocks(interactions, seen, self.prepare, self.positive_rating)
-        states = list_states(users, own, self.seed)
-        lists = fill_lists(own, states, self.ranker, seen, self.prepare.list_size)
-        count = np.bincount(lists.users, minlength=len(users))
-        interactions = interactions.filter(pl.Series(count[interactions["user"].to_numpy()] > 0))
-        return Part(
-            interactions=self._interactions_table(interactions, users),
-            users=_users_table(interactions, users, splits, count),
-            lists=self._lists_table(lists, users, splits),
-            dropped=dropped,
-        )
-
-    def _pairs(self, number: int, users: Booleans) -> pl.DataFrame:
-        """The pairs of kept users and kept items, the items numbered among the kept ones."""
-        pairs = self.ranges.pairs(number)
-        item = pairs["item"].to_numpy()
-        both = users[pairs["user"].to_numpy()] & self.kept.items[item]
-        numbers = np.cumsum(self.kept.items, dtype=np.uint32) - np.uint32(1)
-        return pairs.with_columns(item=pl.Series(numbers[item])).filter(pl.Series(both))
-
-    def _interactions_table(self, interactions: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
-        part = pl.when("profile").then(pl.lit("profile")).otherwise(pl.lit("list"))
-        return interactions.select(
-            user=users.gather(interactions["user"]),
-            item=self.items.gather(interactions["item"]),
-            rating="rating",
-            timestamp="timestamp",
-            position="position",
-            part=part,
-        )
-
-    def _lists_table(self, lists: Lists, users: pl.Series, splits: pl.Series) -> pl.DataFrame:
-        cells = self.items.gather(lists.items.ravel()).reshape(lists.items.shape).arr.to_list()
-        table = pl.DataFrame(
-            {
-                "user": users.gather(lists.users),
-                "split": splits.gather(lists.users),
-                "block": lists.block,
-                "position": pl.Series(lists.position, dtype=pl.Int32),
-                "items": cells,
-                "labels": pl.Series(lists.labels).cast(pl.List(pl.Int8)),
-            }
-        )
-        return table.select(pl.format("{}-{}", "user", "block").alias("list"), *list(LISTS)[1:])
-
-
-def _users_table(
-    interactions: pl.DataFrame, users: pl.Series, splits: pl.Series, lists: Integers
-) -> pl.DataFrame:
-    owner = interactions["user"].filter(interactions["profile"]).to_numpy()
-    table = pl.DataFrame(
-        {
-            "user": users,
-            "split": splits,
-            "profile_interactions": pl.Series(np.bincount(owner, minlength=len(users))),
-            "lists": pl.Series(lists),
-        }
-    )
-    return table.filter(pl.col("lists") > 0).cast(
-        {"profile_interactions": pl.Int32, "lists": pl.Int32}
-    )
-
-
 class Written:
     """What was written, counted."""
 
@@ -272,13 +166,13 @@ class Written:
         self.dropped: Counter[str] = Counter()  # lists by reason
         self.interactions = self.positives = self.full = 0
 
-    def add(self, part: Part, own: int) -> None:
+    def add(self, histories: Histories, lists: pl.DataFrame, own: int) -> None:
         """Count a range; `own` are the user's own items of a list."""
-        self.users.update(dict(part.users["split"].value_counts().iter_rows()))
-        self.lists.update(dict(part.lists["split"].value_counts().iter_rows()))
-        self.dropped.update(part.dropped)
-        self.interactions += len(part.interactions)
-        positives = part.lists["labels"].list.sum()
+        self.users.update(dict(histories.users["split"].value_counts().iter_rows()))
+        self.lists.update(dict(lists["split"].value_counts().iter_rows()))
+        self.dropped.update(histories.dropped)
+        self.interactions += len(histories.interactions)
+        positives = lists["labels"].list.sum()
         self.positives += int(positives.sum())
         self.full += int((positives == own).sum())
 
@@ -294,22 +188,32 @@ class Written:
 
 
 def write_ranges(worker: Worker, paths: Paths) -> Written:
-    """Write the tables range by range. Raises RecError where no list, or split, is left."""
+    """Write the tables range by range, one writing beside the work on the next.
+
+    Raises RecError where no list, or split, is left.
+    """
     written = Written()
     count = len(worker.ranges)
     with (
         table_writer(paths.interactions, INTERACTIONS) as interactions,
         table_writer(paths.users, USERS) as users,
         table_writer(paths.lists, LISTS) as lists,
+        ThreadPoolExecutor(1) as writing,
         bar("lists", count, "range") as progress,
     ):
+        under_way: list[Future[None]] = []
         for number in range(count):
-            part = worker.part(number)
-            interactions(part.interactions)
-            users(part.users)
-            lists(part.lists)
-            written.add(part, worker.prepare.list_interactions)
+            histories = worker.histories(number)
+            under_way.append(writing.submit(interactions, histories.interactions))
+            under_way.append(writing.submit(users, histories.users))
+            found = worker.lists(histories)
+            while under_way:
+                under_way.pop().result()
+            under_way.append(writing.submit(lists, found))
+            written.add(histories, found, worker.prepare.list_interactions)
             progress.update()
+        for last in under_way:
+            last.result()
         _require_lists(written)
     return written
 

@@ -144,7 +144,14 @@ def test_no_lists_and_nothing_seen() -> None:
     assert (np.sort(draws(50, 6, seen=none), axis=1) == np.arange(6)).all()
 
 
-def test_seen_holds() -> None:
+@pytest.mark.parametrize("table", [0, 1 << 10])
+def test_seen_holds(monkeypatch: pytest.MonkeyPatch, table: int) -> None:
+    monkeypatch.setattr("rec.negatives.TABLE", table)
     seen = Seen(np.array([1, 5, 6]), 3)  # user 0: 1; user 1: 2; user 2: 0
-    found = seen.holds(np.arange(3)[:, None], np.arange(3)[None, :])
-    assert found.tolist() == [[False, True, False], [False, False, True], [True, False, False]]
+    found = seen.holds(np.arange(4)[:, None], np.arange(3)[None, :])
+    assert found.tolist() == [
+        [False, True, False],
+        [False, False, True],
+        [True, False, False],
+        [False, False, False],  # of this user nothing is known
+    ]
