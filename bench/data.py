@@ -112,11 +112,11 @@ def stage_figures(data: Data, limit: str, keep: Path | None = None) -> dict[str,
     return {"seconds": seconds, "rows": read, "peak_rss_mb": peak_megabytes()}
 
 
-def pandas_figures(published: Path) -> dict[str, Any]:
+def pandas_figures(published: Path, integers: bool) -> dict[str, Any]:
     """Prepare ML-1M in pandas: seconds and peak memory."""
-    params = settings()
+    params, data = settings(), movielens(published)
     started = time.perf_counter()
-    frames.prepare(published, TABLES / "pandas", movielens(published), params.prepare, params.seed)
+    frames.prepare(published, TABLES / "pandas", data, params.prepare, params.seed, integers)
     return {"seconds": time.perf_counter() - started, "peak_rss_mb": peak_megabytes()}
 
 
@@ -173,7 +173,7 @@ def sizes(published: Path, millions: tuple[int, ...]) -> dict[str, Any]:
 @click.command()
 @click.option("--quick", is_flag=True, help="1 and 5 million interactions.")
 @click.option("--ml-1m", type=click.Path(path_type=Path, exists=True), help="ml-1m.zip, if here.")
-@click.option("--part", type=click.Choice(["stage", "pandas", "made"]), hidden=True)
+@click.option("--part", type=click.Choice(["stage", "pandas", "integers", "made"]), hidden=True)
 @click.option("--millions", type=int, default=1, hidden=True)
 def main(quick: bool, ml_1m: Path | None, part: str | None, millions: int) -> None:
     """Print the figures of data preparation as JSON."""
@@ -181,19 +181,22 @@ def main(quick: bool, ml_1m: Path | None, part: str | None, millions: int) -> No
     published = archive(ml_1m)
     if part == "stage":
         print(json.dumps(stage_figures(movielens(published), "", TABLES / "stage")))
-    elif part == "pandas":
-        print(json.dumps(pandas_figures(published)))
+    elif part in ("pandas", "integers"):
+        print(json.dumps(pandas_figures(published, part == "integers")))
     elif part == "made":
         print(json.dumps(stage_figures(made(WORK / "made" / str(millions)), LIMIT)))
     else:
         given = {"ml-1m": published}
-        stage = best([measured("bench.data", "stage", **given) for _ in range(TIMES)])
-        other = best([measured("bench.data", "pandas", **given) for _ in range(TIMES)])
+        integers, other, stage = (
+            best([measured("bench.data", side, **given) for _ in range(TIMES)])
+            for side in ("integers", "pandas", "stage")
+        )
         print_figures(
             {
                 "ml1m_seconds": stage["seconds"],
                 "ml1m_pandas_seconds": other["seconds"],
                 "ratio_pandas": other["seconds"] / stage["seconds"],
+                "ml1m_pandas_integer_ids_seconds": integers["seconds"],
                 "same_tables": same_tables(),
                 "peak_rss_mb": stage["peak_rss_mb"],
                 "pandas_peak_rss_mb": other["peak_rss_mb"],

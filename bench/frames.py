@@ -1,10 +1,11 @@
 """The transformation of the stage prepare in pandas: the other side of `bench.data`.
 
-Vectorised as a careful user of pandas would write it: ids as integers until the end, no loop over
-rows but for SHA-256 of the users, C parsers, joins and group-bys of pandas, negatives drawn in
-arrays and checked by a join. It reads ML-1M alone, and of the faults that the stage counts it finds
-missing metadata and repeated pairs. Its tables equal those of the stage but for which negatives a
-list has.
+Vectorised as a careful user of pandas would write it: ids numbered at once, no loop over rows but
+for SHA-256 of users and items, C parsers, joins and group-bys of pandas, negatives drawn in arrays
+and checked by a join. It reads ML-1M alone and trusts its lines to be records. Its tables equal
+those of the stage but for which negatives a list has.
+
+Ids are texts to the stage, and so they are here; `integers` uses what is known of ML-1M alone.
 """
 
 from __future__ import annotations
@@ -18,22 +19,28 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from rec.cleaning import FIRST_SECOND, KEPT, LAST_SECOND
 from rec.config import Data, Prepare
 from rec.datasets.movielens import ARTICLES, ELIDED
 
 
-def prepare(archive: Path, folder: Path, data: Data, settings: Prepare, seed: int) -> None:
-    """Read ml-1m.zip and write interactions, items, users and lists as Parquet into `folder`."""
-    ratings, items = read(archive)
+def prepare(
+    archive: Path, folder: Path, data: Data, settings: Prepare, seed: int, integers: bool = False
+) -> None:
+    """Read ml-1m.zip and write the tables of the stage, its rejects too, into `folder`."""
+    ratings, items = read(archive, integers)
     user_ids, item_ids = (number_by_text(ratings, name) for name in ("user", "item"))
-    place = pd.Series(np.arange(len(item_ids)), index=item_ids.astype(np.int64))
-    items = (
-        items.assign(item=items["item"].map(place)).dropna(subset="item").astype({"item": "int64"})
-    )
-    ratings = ratings[ratings["rating"].between(data.rating_minimum, data.rating_maximum)]
-    ratings = ratings[ratings["item"].isin(items["item"])].drop_duplicates()
+    place = pd.Series(np.arange(len(item_ids)), index=item_ids)
+    items["item"] = items["item"].map(place)
+    items = items.dropna(subset="item").astype({"item": "int64"}).drop_duplicates("item")
+    ratings["fault"] = judge(ratings, items, data)
+    rejects = [ratings[ratings["fault"] > 0]]
+    ratings = ratings[ratings["fault"] == 0]
     ratings = ratings.sort_values(["user", "item", "timestamp", "rating"])
-    ratings = ratings.drop_duplicates(["user", "item"], keep="last")
+    last = ~ratings.duplicated(["user", "item"], keep="last")
+    again = ratings.duplicated(["user", "item", "timestamp", "rating"], keep="last")
+    rejects += [ratings[again].assign(fault=7), ratings[~last & ~again].assign(fault=8)]
+    ratings = ratings[last].drop(columns="fault")
     seen = ratings[["user", "item"]]
     ratings = core(ratings, settings.minimum_interactions, settings.minimum_item_interactions)
     items = items[items["item"].isin(ratings["item"])].sort_values("item")
@@ -41,10 +48,12 @@ def prepare(archive: Path, folder: Path, data: Data, settings: Prepare, seed: in
     users["split"] = split(user_ids[users["user"]], settings, seed)
     interactions = order(ratings, settings.profile_interactions)
     blocks = cut(interactions, settings, data.positive_rating)
-    interactions = interactions[interactions["user"].isin(blocks["user"])]
     train = interactions["user"].isin(users.loc[users["split"] == "train", "user"])
-    counts = interactions.loc[train, "item"].value_counts().reindex(items["item"], fill_value=0) + 1
-    lists, cells = fill(blocks, counts, seen, users, settings, seed)
+    counts = interactions.loc[train, "item"].value_counts().reindex(items["item"], fill_value=0)
+    items = items.assign(popularity=counts.to_numpy())
+    items["rank"] = rank(item_ids[items["item"]], items["popularity"], seed)
+    interactions = interactions[interactions["user"].isin(blocks["user"])]
+    lists, cells = fill(blocks, counts + 1, seen, users, settings, seed)
     profile = interactions["part"].eq("profile").groupby(interactions["user"]).sum()
     users = users[users["user"].isin(blocks["user"])].copy()
     users["profile_interactions"] = users["user"].map(profile).astype("int32")
@@ -57,12 +66,14 @@ def prepare(archive: Path, folder: Path, data: Data, settings: Prepare, seed: in
         table["item"] = item_ids[table["item"].astype("int64")]
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"interactions": interactions, "items": items, "users": users, "lists": lists}
+    tables["rejects"] = first_of_each(rejects, user_ids, item_ids)
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet", compression="zstd", index=False)
 
 
-def read(archive: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read(archive: Path, integers: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ratings and films of the archive as published."""
+    ids = "int64" if integers else "str"
     with zipfile.ZipFile(archive) as published:
         with published.open("ml-1m/ratings.dat") as file:  # "::" as ":" twice: the C parser
             ratings = pd.read_csv(
@@ -71,7 +82,7 @@ def read(archive: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
                 header=None,
                 usecols=[0, 2, 4, 6],
                 names=["user", "a", "item", "b", "rating", "c", "timestamp"],
-                dtype={"rating": "float32"},
+                dtype={"rating": "float32", "user": ids, "item": ids},
             )
         with published.open("ml-1m/movies.dat") as file:
             lines = pd.Series(file.read().decode("latin-1").splitlines(), dtype="str")
@@ -85,24 +96,60 @@ def read(archive: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     title = title.str.replace(rf"\(([^()]+), ({ELIDED})\)", r"(\2\1)", regex=True)
     items = pd.DataFrame(
         {
-            "item": films[0].astype("int64"),
+            "item": films[0],
             "title": title.str.replace(r"\s+", " ", regex=True).str.strip(),
             "year": films[1].str.extract(ending)[0].astype("Int32"),
             "categories": films[2].str.split("|"),
         }
     )
-    return ratings, items.drop_duplicates("item")
+    return ratings, items
 
 
 def number_by_text(ratings: pd.DataFrame, column: str) -> npt.NDArray[np.object_]:
     """Number a column of ids in the order of their texts, in place; the texts in that order."""
-    values = np.unique(ratings[column])
-    texts = values.astype(str).astype(object)
+    codes, values = pd.factorize(ratings[column])
+    texts: npt.NDArray[np.object_] = values.astype(str).to_numpy(dtype=object)
     order = np.argsort(texts, kind="stable")
-    numbers = np.empty(values.max() + 1, dtype=np.int64)
-    numbers[values[order]] = np.arange(len(values))
-    ratings[column] = numbers[ratings[column]]
-    return texts[order]
+    numbers = np.empty(len(values), dtype=np.int64)
+    numbers[order] = np.arange(len(values))
+    ratings[column] = numbers[codes]
+    ordered: npt.NDArray[np.object_] = texts[order]
+    return ordered
+
+
+def judge(ratings: pd.DataFrame, items: pd.DataFrame, data: Data) -> npt.NDArray[np.int64]:
+    """The number of each rating's fault, 0 where there is none."""
+    faults = [
+        (ratings["user"] < 0) | (ratings["item"] < 0),
+        ~ratings["item"].isin(items["item"]),
+        ratings["rating"].isna(),
+        ~ratings["rating"].between(data.rating_minimum, data.rating_maximum),
+        ratings["timestamp"].isna(),
+        ~ratings["timestamp"].between(FIRST_SECOND, LAST_SECOND),
+    ]
+    return np.select(faults, range(1, len(faults) + 1), 0)
+
+
+def first_of_each(
+    rejects: list[pd.DataFrame], users: npt.NDArray[np.object_], items: npt.NDArray[np.object_]
+) -> pd.DataFrame:
+    """The first rejected rows of each fault, with the number of their line."""
+    rows = pd.concat(rejects).sort_index().groupby("fault").head(KEPT)
+    return rows.assign(user=users[rows["user"]], item=items[rows["item"]], row=rows.index + 1)
+
+
+def rank(items: npt.NDArray[np.object_], popularity: pd.Series, seed: int) -> npt.NDArray[np.int64]:
+    """The place of each item by popularity, of one popularity by the hash that the stage takes."""
+    ties = hashed(f"{seed}:rank:", items)
+    found = np.empty(len(items), dtype=np.int64)
+    found[np.lexsort((ties, -popularity.to_numpy()))] = np.arange(len(items))
+    return found
+
+
+def hashed(prefix: str, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) for each id: the first 52 bits of the SHA-256 of prefix and id."""
+    digests = [hashlib.sha256(f"{prefix}{name}".encode()).hexdigest()[:13] for name in ids]
+    return np.array([int(digest, 16) for digest in digests]) * 2.0**-52
 
 
 def core(ratings: pd.DataFrame, of_user: int, of_item: int) -> pd.DataFrame:
@@ -118,8 +165,7 @@ def core(ratings: pd.DataFrame, of_user: int, of_item: int) -> pd.DataFrame:
 
 def split(users: npt.NDArray[np.object_], settings: Prepare, seed: int) -> pd.Series:
     """The split of each user by the hash that the stage takes."""
-    digests = [hashlib.sha256(f"{seed}:split:{user}".encode()).hexdigest()[:13] for user in users]
-    place = np.array([int(digest, 16) for digest in digests]) * 2.0**-52
+    place = hashed(f"{seed}:split:", users)
     held_out = settings.test_share + settings.valid_share
     names = np.where(place < held_out, "valid", "train")
     return pd.Series(np.where(place < settings.test_share, "test", names), dtype="str")

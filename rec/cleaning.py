@@ -208,14 +208,16 @@ def unreadable(connection: duckdb.DuckDBPyConnection, rejects: Rejects) -> None:
         rejects.add(relation, reason, count, rows)
 
 
-def require_good(data: Data, rejects: Rejects, read: int) -> None:
-    """Raise RecError where none of the ratings read is left, or too large a share is faulty."""
-    reasons = {why: n for why, n in rejects.of("ratings").items() if why not in NO_FAULT}
+def require_good(data: Data, rejects: Rejects, relation: str, read: int) -> None:
+    """Raise RecError where none of the rows read is left, or too large a share is faulty."""
+    reasons = {why: n for why, n in rejects.of(relation).items() if why not in NO_FAULT}
     faults = sum(reasons.values())
-    told = ", ".join(f"{why} {count}" for why, count in reasons.items()) or "there are none"
+    if not read:
+        raise RecError(f"{data.name}: the files hold no {relation}; check data.path")
     if faults == read or faults > data.bad_rows * read:
+        told = ", ".join(f"{why} {count}" for why, count in reasons.items())
         raise RecError(
-            f"{data.name}: {faults} of {read} ratings are faulty ({told}); data.bad_rows allows a"
+            f"{data.name}: {faults} of {read} {relation} are faulty ({told}); data.bad_rows allows a"
             f" share of {data.bad_rows:g}: check the files, data.rating_minimum and"
             " data.rating_maximum, or raise it"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ import polars as pl
 
 from rec.errors import RecError
 from rec.machine import available_memory, cores
+
+SIZE = re.compile(r"[0-9]+(\.[0-9]+)? ?[KMGT]i?B", re.IGNORECASE)
 
 
 @contextmanager
@@ -24,8 +27,10 @@ def connect(
     limit = memory_limit or f"{available_memory() // 2**21}MB"
     with duckdb.connect(work / "tables.duckdb") as connection:
         try:
+            if not SIZE.fullmatch(limit):  # DuckDB takes "-" for no limit
+                raise ValueError(limit)
             connection.execute("SET memory_limit = $1", [limit])
-        except duckdb.Error as error:
+        except (ValueError, duckdb.Error) as error:
             raise RecError(f"machine.memory_limit: {limit!r} must be such as 4GB") from error
         connection.execute("SET threads = $1", [threads or cores()])
         connection.execute("SET temp_directory = $1", [str(work / "spill")])

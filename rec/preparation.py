@@ -96,7 +96,7 @@ def prepare_tables(
     judge_ratings(connection, data, items)
     ranges, read = build_ranges(connection, data, work / "ranges", rejects)
     read += unread
-    require_good(data, rejects, read)
+    require_good(data, rejects, "ratings", read)
     kept = keep(ranges, len(items), prepare, seed)
     items = items.filter(pl.Series(kept.items))
     ranker = build_ranker(items["item"], kept.popularity, prepare, seed)

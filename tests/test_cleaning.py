@@ -142,7 +142,9 @@ def test_unreadable_rows_count_as_faults_and_repeated_pairs_do_not() -> None:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_nothing_left_is_an_error(rows: list[Row], share: float) -> None:
     for items in (FILMS, items_of()):
-        with pytest.raises(RecError, match=rf"test: {len(rows)} of {len(rows)} ratings are faulty"):
+        number = len(rows)
+        told = rf"{number} of {number} ratings are faulty" if rows else "the files hold no ratings"
+        with pytest.raises(RecError, match=f"test: {told}"):
             prepare_rows(rows, items, data=replace(DATA, bad_rows=share))
 
 

@@ -27,7 +27,7 @@ def test_default_is_half_of_what_is_free(tmp_path: Path, monkeypatch: pytest.Mon
         assert connection.sql(query).fetchall() == [(3, "488.2 MiB")]
 
 
-@pytest.mark.parametrize("limit", ["much", "4 parsecs"])
+@pytest.mark.parametrize("limit", ["much", "4 parsecs", "-", "-1GB", "9" * 30 + "TB"])
 def test_unknown_limit_names_the_key(tmp_path: Path, limit: str) -> None:
     with (
         pytest.raises(RecError, match=r"^machine\.memory_limit: '.*' must be such as 4GB$"),
