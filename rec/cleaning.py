@@ -217,7 +217,7 @@ def require_good(data: Data, rejects: Rejects, relation: str, read: int) -> None
     if faults == read or faults > data.bad_rows * read:
         told = ", ".join(f"{why} {count}" for why, count in reasons.items())
         raise RecError(
-            f"{data.name}: {faults} of {read} {relation} are faulty ({told}); data.bad_rows allows a"
-            f" share of {data.bad_rows:g}: check the files, data.rating_minimum and"
+            f"{data.name}: {faults} of {read} {relation} are faulty ({told}); data.bad_rows allows"
+            f" a share of {data.bad_rows:g}: check the files, data.rating_minimum and"
             " data.rating_maximum, or raise it"
         )

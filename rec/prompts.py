@@ -7,10 +7,11 @@ tokens of the instructions can be computed once for all users.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
+from rec.config import Params
 from rec.tables import PROMPTS
 
 
@@ -21,9 +22,16 @@ class Domain:
     items: str
     person: str
     consumed: str
+    chosen: str  # the participle: what the items are to those who took them
     factors: str
     card: Mapping[str, str]  # a slot's name: what belongs there, where the name does not say it
     categories: str  # the word for an item's categories
+    rated: bool = True  # whether the data tells which items were disliked
+
+    @property
+    def liked(self) -> str:
+        """What the items that count as liked are called: loved, or no more than is known."""
+        return "loved" if self.rated else self.chosen
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -50,6 +58,7 @@ DOMAINS: dict[str, Domain] = {
         items="films",
         person="viewer",
         consumed="watched",
+        chosen="watched",
         factors="genre, director and actors, period and country, characters, plot and theme, mood "
         "and tone, critical acclaim, production quality and soundtrack",
         card=_card(
@@ -65,6 +74,7 @@ DOMAINS: dict[str, Domain] = {
         items="books",
         person="reader",
         consumed="read",
+        chosen="read",
         factors="genre, author, period and setting, characters, plot and theme, mood and style, "
         "critical acclaim and length",
         card=_card(
@@ -80,6 +90,7 @@ DOMAINS: dict[str, Domain] = {
         items="beauty products",
         person="shopper",
         consumed="bought",
+        chosen="bought",
         factors="kind of product, brand, skin or hair type, purpose, ingredients, scent and shade, "
         "price and quality",
         card=_card(
@@ -95,6 +106,7 @@ DOMAINS: dict[str, Domain] = {
         items="products",
         person="shopper",
         consumed="bought",
+        chosen="bought",
         factors="kind of product, brand, purpose, ingredients or materials, price, quality and "
         "packaging",
         card=_card(
@@ -110,6 +122,7 @@ DOMAINS: dict[str, Domain] = {
         items="items",
         person="user",
         consumed="chose",
+        chosen="chosen",
         factors="kind, maker, purpose, theme, style, price and quality",
         card=_card(
             "items",
@@ -121,6 +134,32 @@ DOMAINS: dict[str, Domain] = {
         categories="Kinds",
     ),
 }
+
+
+def is_rated(params: Params) -> bool:
+    """Whether the data tells which items were disliked: not where every interaction is liked.
+
+    Every stage that has to agree with the prompts asks here. Another answer changes the text of
+    each prompt, and with it all that later stages read.
+    """
+    data = params.data
+    implicit = data.reader == "tabular" and not data.tabular.rating
+    return not implicit and data.positive_rating > data.rating_minimum
+
+
+def words(domain: str, rated: bool = True) -> Domain:
+    """The words of a data set, for its prompts and for the form of their answers.
+
+    Without ratings nothing is known to be loved or disliked: the card asks for the items that were
+    watched, read or bought.
+    """
+    found = DOMAINS[domain]
+    if rated:
+        return found
+    told = {f"Loved {found.items}", f"Disliked {found.items}"}
+    others = {name: what for name, what in found.card.items() if name not in told}
+    card = {f"{found.chosen.capitalize()} {found.items}": "", **others}
+    return replace(found, card=card, rated=False)
 
 
 def instructions(domain: Domain, response: str) -> str:
@@ -139,18 +178,19 @@ def instructions(domain: Domain, response: str) -> str:
 
 def history_text(domain: Domain) -> pl.Expr:
     """Expression over grouped interactions (`liked`, `title`): the history as plain text."""
-    liked = pl.col("title").filter(pl.col("liked")).str.join("; ")
-    disliked = pl.col("title").filter(~pl.col("liked")).str.join("; ")
-    return pl.concat_str(
-        pl.lit(f"Loved {domain.items}: "),
-        liked.replace("", "none"),
-        pl.lit(f"\nDisliked {domain.items}: "),
-        disliked.replace("", "none"),
-    )
+    liked = _titles(f"{domain.liked.capitalize()} {domain.items}: ", pl.col("liked"))
+    if not domain.rated:
+        return liked
+    return liked + _titles(f"\nDisliked {domain.items}: ", ~pl.col("liked"))
 
 
-def loved_most(shown: pl.DataFrame, label: str, value: pl.Expr, most: int) -> pl.DataFrame:
-    """The `most` values that a user's loved items have most often, as a line of text per user."""
+def _titles(label: str, which: pl.Expr) -> pl.Expr:
+    titles = pl.col("title").filter(which).str.join("; ").replace("", "none")
+    return pl.concat_str(pl.lit(label), titles)
+
+
+def liked_most(shown: pl.DataFrame, label: str, value: pl.Expr, most: int) -> pl.DataFrame:
+    """The `most` values that a user's liked items have most often, as a line of text per user."""
     counts = (
         shown.filter(pl.col("liked"))
         .select("user", value=value)
@@ -161,9 +201,7 @@ def loved_most(shown: pl.DataFrame, label: str, value: pl.Expr, most: int) -> pl
         .sort("user", "len", "value", descending=[False, True, False])
     )
     return counts.group_by("user", maintain_order=True).agg(
-        line=pl.format(
-            "\n{} of the loved: {}", pl.lit(label), pl.col("value").head(most).str.join(", ")
-        )
+        line=pl.format("\n{}: {}", pl.lit(label), pl.col("value").head(most).str.join(", "))
     )
 
 
@@ -176,31 +214,33 @@ def user_prompts(
     response: str,
     history: int,
     positive_rating: float,
+    rated: bool = True,
 ) -> pl.DataFrame:
     """One prompt per user over the `history` most recent interactions of the profile part.
 
     Takes the tables INTERACTIONS, ITEMS and USERS, returns PROMPTS, one row per row of `users`.
+    Where the data is not `rated`, every interaction counts as liked.
     """
-    words = DOMAINS[domain]
-    system = instructions(words, response)
+    said = words(domain, rated)
+    system = instructions(said, response)
     shown = (
         interactions.filter(pl.col("part") == "profile")
         .filter(pl.col("position") >= pl.col("position").max().over("user") + 1 - history)
         .join(items, on="item", how="left")
         .sort("user", "position", descending=[False, True])
         .with_columns(
-            liked=pl.col("rating") >= positive_rating,
+            liked=pl.lit(not rated) | (pl.col("rating") >= positive_rating),
             title=pl.col("title")
             .str.replace_all(r"\s+", " ")
             .str.strip_chars()
             .replace("", None),  # a null title is left out
         )
     )
-    texts = shown.group_by("user", maintain_order=True).agg(history=history_text(words))
+    texts = shown.group_by("user", maintain_order=True).agg(history=history_text(said))
     decade = pl.concat_list(pl.format("{}s", pl.col("year") // 10 * 10))
     for line in (
-        loved_most(shown, words.categories, pl.col("categories"), 4),
-        loved_most(shown, "Years", decade, 2),
+        liked_most(shown, f"{said.categories} of the {said.liked}", pl.col("categories"), 4),
+        liked_most(shown, f"Years of the {said.liked}", decade, 2),
     ):
         texts = texts.join(line, on="user", how="left", maintain_order="left").select(
             "user", history=pl.col("history") + pl.col("line").fill_null("")
@@ -208,7 +248,7 @@ def user_prompts(
     message = pl.struct(
         role=pl.lit("user"),
         content=pl.concat_str(
-            pl.lit(f"The history of this {words.person}, latest first.\n"), pl.col("history")
+            pl.lit(f"The history of this {said.person}, latest first.\n"), pl.col("history")
         ),
     )
     return (

@@ -10,16 +10,21 @@ from rec.health import loops
 from rec.llm.form import Form, card, free_text
 from rec.llm.model import Model
 from rec.llm.request import Response
-from rec.prompts import DOMAINS
+from rec.prompts import words
 from rec.tables import RESPONSES
 
 
 def response_form(
-    model: Model, domain: str, response: str, slot_tokens: int, text_tokens: int
+    model: Model,
+    domain: str,
+    response: str,
+    slot_tokens: int,
+    text_tokens: int,
+    rated: bool = True,
 ) -> Form:
-    """The form that the sampler holds: the domain's card, or free text."""
+    """The form that the sampler holds: the data set's card (`rec.prompts.words`), or free text."""
     if response == "card":
-        return card(model, DOMAINS[domain].labels, slot_tokens)
+        return card(model, words(domain, rated).labels, slot_tokens)
     return free_text(model, text_tokens)
 
 

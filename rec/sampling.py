@@ -64,16 +64,19 @@ def sample(
     seed: int,
     machine: Machine,
     store: Path,
+    rated: bool = True,
 ) -> tuple[pl.DataFrame, Work]:
     """The responses of all prompts (table PROMPTS) as the table RESPONSES, and the work it was.
 
-    `context` is the most tokens that a prompt and its response may take. Raises RecError where they
-    take more, or the backend fails; what was drawn until then is in the store.
+    `domain`, `response` and `rated` are those of the prompts; `context` is the most tokens that a
+    prompt and its response may take. Raises RecError where they take more, or the backend fails;
+    what was drawn until then is in the store.
     """
     if prompts.is_empty():
         raise RecError("sample: the table of prompts is empty")
     with Model(policy.gguf, vocabulary_only=True) as model:
-        form = response_form(model, domain, response, settings.slot_tokens, settings.text_tokens)
+        limits = (settings.slot_tokens, settings.text_tokens)
+        form = response_form(model, domain, response, *limits, rated=rated)
         requests = [_request(model, row, settings, seed) for row in prompts.iter_rows(named=True)]
         require_fit(requests, form.longest, context)
         longest = max(len(request.prompt) for request in requests) + form.longest

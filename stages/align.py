@@ -12,6 +12,7 @@ from rec.files import atomic_path, write_json
 from rec.llm.adapter import export_adapter
 from rec.llm.model import Model
 from rec.machine import use_threads
+from rec.prompts import is_rated
 from rec.responses import response_form
 from rec.tables import PAIRS, read_table
 from stages import layout
@@ -41,6 +42,7 @@ def main(params: Params, round_: int) -> None:
             params.prompts.response,
             params.sampling.slot_tokens,
             params.sampling.text_tokens,
+            rated=is_rated(params),
         )
         pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model, form)
         heldout = token_pairs(read_table(layout.heldout_pairs(round_), PAIRS), model, form)

@@ -1,7 +1,7 @@
 """Stage prompts: one prompt per user over the profile part of the history (paper, section 4.1)."""
 
 from rec.config import Params
-from rec.prompts import user_prompts
+from rec.prompts import is_rated, user_prompts
 from rec.tables import INTERACTIONS, ITEMS, PROMPTS, USERS, read_table, write_table
 from stages import layout
 from stages.runner import stage
@@ -18,6 +18,7 @@ def main(params: Params) -> None:
         response=params.prompts.response,
         history=params.prompts.history,
         positive_rating=params.data.positive_rating,
+        rated=is_rated(params),
     )
     write_table(table, layout.PROMPTS, PROMPTS)
 

@@ -7,6 +7,7 @@ from rec.files import write_json
 from rec.health import sampling_health
 from rec.llm.backends import Policy
 from rec.llm.store.responses import store_root
+from rec.prompts import is_rated
 from rec.sampling import sample
 from rec.tables import PROMPTS, RESPONSES, read_table, write_table
 from stages import layout
@@ -27,6 +28,7 @@ def main(params: Params, policy: int) -> None:
         seed=params.seed,
         machine=params.machine,
         store=store_root(),
+        rated=is_rated(params),
     )
     click.echo(f"sample: {work}", err=True)
     write_table(responses, layout.responses(policy), RESPONSES)

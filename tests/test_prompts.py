@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from rec.prompts import DOMAINS, instructions, user_prompts
+from rec.config import Params, Tabular
+from rec.params import load_params
+from rec.prompts import DOMAINS, instructions, is_rated, user_prompts, words
 from rec.tables import INTERACTIONS, ITEMS, PROMPTS, USERS, check_schema
 
 #: user: item, rating, part, in the order of time
@@ -77,8 +80,8 @@ def test_latest_first_liked_and_disliked_apart() -> None:
     )
 
 
-def facts(rows: Sequence[tuple[str, int | None, list[str]]]) -> str:
-    """The history of a user who loved items of these (id, year, categories), in this order."""
+def facts(rows: Sequence[tuple[str, int | None, list[str]]], **changes: Any) -> str:
+    """The lines after the titles, of a user who loved items of these (id, year, categories)."""
     items = pl.DataFrame(
         [(item, item.title(), year, names, 1, n) for n, (item, year, names) in enumerate(rows)],
         schema=dict(ITEMS),
@@ -90,16 +93,10 @@ def facts(rows: Sequence[tuple[str, int | None, list[str]]]) -> str:
         orient="row",
     )
     users = pl.DataFrame([("ann", "train", 1, 1)], schema=dict(USERS), orient="row")
-    table = user_prompts(
-        interactions,
-        items,
-        users,
-        domain="films",
-        response="card",
-        history=25,
-        positive_rating=4.0,
-    )
-    return history("ann", table).split("\n", 2)[2]
+    options = {"domain": "films", "response": "card", "history": 25, "positive_rating": 4.0}
+    table = user_prompts(interactions, items, users, **{**options, **changes})
+    titles = 2 if changes.get("rated", True) else 1
+    return history("ann", table).split("\n", titles)[titles]
 
 
 def test_genres_and_years_of_the_loved_by_count() -> None:
@@ -220,3 +217,84 @@ def test_free_text_shows_no_card(name: str) -> None:
     text = instructions(DOMAINS[name], "text")
     assert DOMAINS[name].factors in text
     assert "card" not in text and DOMAINS[name].lines not in text
+
+
+def test_the_words_of_films_to_the_letter() -> None:
+    """A change here makes every stored response and every result another."""
+    films = words("films")
+    assert films.labels == (
+        "Loved films:",
+        "Disliked films:",
+        "Favourite genres:",
+        "People:",
+        "Period:",
+        "Mood:",
+        "Similar films:",
+    )
+    assert instructions(films, "card") == (
+        "You describe the taste of a viewer from the films that they watched. Fill in a card with "
+        "what the history shows, the films that set this viewer apart first. Its lines are: loved "
+        "films, disliked films, favourite genres, people (names of directors and actors), period "
+        "(which decades), mood (adjectives), similar films (that are not in the history)."
+    )
+
+
+# Data without dislikes
+
+
+def params(**data: Any) -> Params:
+    """The committed parameters with other values in their block `data`."""
+    loaded = load_params(Path(__file__).parents[1] / "params.yaml")
+    for key, value in data.items():
+        setattr(loaded.data, key, value)
+    return loaded
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({}, True),
+        ({"tabular": Tabular(rating="")}, True),  # another reader does not ask for it
+        ({"reader": "tabular"}, True),
+        ({"reader": "tabular", "tabular": Tabular(rating="")}, False),
+        ({"positive_rating": 1}, False),
+    ],
+)
+def test_whether_the_data_tells_dislikes(data: dict[str, Any], expected: bool) -> None:
+    assert is_rated(params(**data)) == expected
+
+
+@pytest.mark.parametrize(
+    ("domain", "label"),
+    [
+        ("films", "Watched films:"),
+        ("books", "Read books:"),
+        ("beauty", "Bought beauty products:"),
+        ("products", "Bought products:"),
+        ("items", "Chosen items:"),
+    ],
+)
+def test_without_dislikes_the_card_is_shorter(domain: str, label: str) -> None:
+    rated, implicit = words(domain), words(domain, rated=False)
+    assert rated is DOMAINS[domain]
+    assert implicit.labels == (label, *rated.labels[2:])
+    text = instructions(implicit, "card")
+    assert f"Its lines are: {label[:-1].lower()}, " in text
+    assert "loved" not in text and "disliked" not in text
+    assert instructions(implicit, "text") == instructions(rated, "text")
+
+
+@pytest.mark.parametrize("response", ["card", "text"])
+def test_without_dislikes_the_history_has_one_line(response: str) -> None:
+    table = prompts(rated=False, response=response)
+    assert history("ann", table) == "Watched films: New Film; Mid Film; Bad Film; Old Film"
+    assert history("eve", table) == "Watched films: Bad Film"
+    assert not table["messages"].explode().struct.field("content").str.contains("(?i)loved").any()
+
+
+def test_without_dislikes_nothing_is_called_loved() -> None:
+    rows = [("a", 1994, ["Drama", "Crime"]), ("b", 1999, ["Drama"])]
+    assert facts(rows, rated=False) == (
+        "Genres of the watched: Drama, Crime\nYears of the watched: 1990s"
+    )
+    assert facts(rows[:1], rated=False, domain="items").startswith("Kinds of the chosen: Crime")

@@ -253,6 +253,57 @@ def test_values_stay_as_published(tmp_path: Path) -> None:
     ]
 
 
+#: What else the archives of the later releases hold.
+RELEASES: dict[str, tuple[str, ...]] = {
+    "ml-latest-small": ("links.csv", "tags.csv", "README.txt"),
+    "ml-latest": ("genome-scores.csv", "genome-tags.csv", "links.csv", "tags.csv", "README.txt"),
+    "ml-20m": ("genome-scores.csv", "genome-tags.csv", "links.csv", "tags.csv", "README.txt"),
+    "ml-25m": ("genome-scores.csv", "genome-tags.csv", "links.csv", "tags.csv", "README.txt"),
+    "ml-32m": ("checksums.txt", "links.csv", "tags.csv", "README.txt"),
+}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("release", RELEASES)
+def test_releases_with_half_stars(tmp_path: Path, release: str, end: str) -> None:
+    ratings = [
+        "userId,movieId,rating,timestamp",
+        "1,1,4.0,964982703",
+        "1,11,0.5,964981247",
+        "2,171495,3.5,1445714835",
+        "2,163949,5.0,1445714835",
+    ]
+    films = [
+        "movieId,title,genres",
+        "1,Toy Story (1995),Adventure|Animation|Children|Comedy|Fantasy",
+        '11,"American President, The (1995)",Comedy|Drama|Romance',
+        "171495,Cosmos,(no genres listed)",
+        '163949,"The Beatles: Eight Days a Week, ""Live"" (2016)",Documentary',
+        "140956,Ready Player One,Action|Sci-Fi|Thriller",
+    ]
+    path = tmp_path / f"{release}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, rows in (("ratings.csv", ratings), ("movies.csv", films)):
+            archive.writestr(f"{release}/{name}", "".join(row + end for row in rows))
+        for name in RELEASES[release]:
+            archive.writestr(f"{release}/{name}", 'not,"read')
+    relations = read_all(tmp_path, "movielens", rating_minimum=0.5)
+    assert relations.faults.is_empty()
+    assert relations.ratings.drop("file", "row").rows() == [
+        ("1", "1", "4.0", "964982703"),
+        ("1", "11", "0.5", "964981247"),
+        ("2", "171495", "3.5", "1445714835"),
+        ("2", "163949", "5.0", "1445714835"),
+    ]
+    assert relations.items.select("item", "title", "year", "categories").rows() == [
+        ("1", "Toy Story", 1995, ["Adventure", "Animation", "Children", "Comedy", "Fantasy"]),
+        ("11", "The American President", 1995, ["Comedy", "Drama", "Romance"]),
+        ("171495", "Cosmos", None, []),
+        ("163949", 'The Beatles: Eight Days a Week, "Live"', 2016, ["Documentary"]),
+        ("140956", "Ready Player One", None, ["Action", "Sci-Fi", "Thriller"]),
+    ]
+
+
 def test_ml_10m_has_utf8_titles(tmp_path: Path) -> None:
     content = FILES["ml-1m"]["movies.dat"].decode("latin-1").encode()
     check(read(write(tmp_path, "ml-1m", items=content)), "ml-1m")
