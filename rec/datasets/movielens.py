@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rec.datasets.files import Found, find, required
+from rec.datasets.table_files import Column, open_table
 from rec.datasets.text import UNPARSEABLE, add_faults, delimited, header, literal
 from rec.errors import RecError
 
@@ -175,9 +176,14 @@ def _csv_ratings(source: Source, found: Found) -> str:
 
 
 def _csv_items(source: Source, found: Found) -> str:
-    fields = header(found, ",", {"movieId": "item", "title": "title", "genres": "genres"})
-    view = delimited(source, found, fields, ",", "items", skip=1, quoted=True)
-    return _items(view, "string_split(genres, '|')")
+    """Titles may hold commas, and quotes around them."""
+    columns = [Column(name) for name in ("movieId", "title", "genres")]
+    table = open_table(source, [found], columns, "items")
+    item, title, genres = (table.cells[column.name, column.many].sql for column in columns)
+    return (
+        f"SELECT {item} AS item, {title} AS title, CAST(NULL AS VARCHAR) AS year,"
+        f" string_split({genres}, '|') AS categories, file, row FROM {table.relation}"
+    )
 
 
 def _100k_ratings(source: Source, found: Found) -> str:

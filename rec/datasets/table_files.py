@@ -43,10 +43,10 @@ VIRTUAL = ("file_index", "file_row_number")
 
 @dataclass(frozen=True)
 class Column:
-    """A column that is asked for, and the setting that names it."""
+    """A column that is asked for, and the setting that names it, if one does."""
 
     name: str
-    setting: str
+    setting: str = ""
     optional: bool = False  # null where a file does not have it
     many: bool = False  # values of a text are parted by `separator`; a list is one already
     separator: str = ""
@@ -107,9 +107,8 @@ def _require(found: Found, names: Sequence[str], columns: Sequence[Column]) -> N
         same = [name for name in names if name == column.name]
         if not same and not column.optional:
             shown = one_line(", ".join(names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
-            raise RecError(
-                f"{found.name}: no column {column.name!r}; found {shown}: set {column.setting}"
-            )
+            advice = f": set {column.setting}" if column.setting else ""
+            raise RecError(f"{found.name}: no column {column.name!r}; found {shown}{advice}")
         if len(same) > 1:
             raise RecError(f"{found.name}: more than one column {column.name!r}")
 

@@ -10,7 +10,6 @@ import codecs
 import gzip
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -44,19 +43,17 @@ def delimited(
     relation: str,
     encoding: str = "utf-8",
     skip: int = 0,
-    quoted: bool = False,
 ) -> str:
     """Split the lines of a file; the name of a view with the fields as text, file and row.
 
     `fields` names the fields of a line in order; one called "" is passed over, none may be called
     line, row or fault. An empty value is null. `encoding` is that of a file that is not UTF-8.
-    `skip` lines at the start are a header. `quoted` fields may hold the separator, and double their
-    quotes. Other lines become faults of `relation`. Raises RecError where the file has no lines.
+    `skip` lines at the start are a header. A line with more or fewer fields becomes a fault of
+    `relation`. Raises RecError where the file has no lines.
     """
     connection = source.connection
     create_faults(connection)
-    steps = _quoted(separator, fields) if quoted else _plain(separator, fields)
-    path = _split_lines(found, source.work, steps, encoding, skip)
+    path = _split_lines(found, source.work, _splitter(separator, fields), encoding, skip)
     view = "text_" + re.sub(r"[^A-Za-z0-9]", "_", path.stem)
     columns = ", ".join(f'"{name}"' for name in fields if name)
     split = f"read_parquet({literal(str(path))})"
@@ -139,34 +136,11 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _plain(separator: str, fields: Sequence[str]) -> Steps:
-    """Split at each separator: one part more than there are fields tells a line that has more."""
-    parts = [f"part_{number}" for number in range(len(fields) + 1)]
+def _splitter(separator: str, fields: Sequence[str]) -> Steps:
+    """From row and line to the fields, row, `fault` (null for a record) and the line of a fault."""
+    parts = [f"part_{number}" for number in range(len(fields) + 1)]  # the last: one too many
     split = pl.col("line").str.split_exact(separator, len(fields)).struct.rename_fields(parts)
     whole = pl.col(parts[-2]).is_not_null() & pl.col(parts[-1]).is_null()
-    return partial(_fields, split=split, whole=whole, values=dict(zip(fields, parts, strict=False)))
-
-
-def _quoted(separator: str, fields: Sequence[str]) -> Steps:
-    """Match fields that may stand in quotes: a line matches as a whole, or not at all."""
-    end = re.escape(separator)
-    field = f'("(?:[^"]|"")*"|[^"{end}][^{end}]*|)'
-    pattern = end.join([field] * len(fields))
-    parts = [f"part_{number}" for number in range(len(fields))]
-    split = pl.col("line").str.extract_groups(f"^{pattern}$").struct.rename_fields(parts)
-    whole = pl.col(parts[0]).is_not_null()
-    values = dict(zip(fields, parts, strict=True))
-    return partial(_fields, split=split, whole=whole, values=values, value=_unquoted)
-
-
-def _fields(
-    lines: pl.LazyFrame,
-    split: pl.Expr,
-    whole: pl.Expr,
-    values: Mapping[str, str],
-    value: Callable[[pl.Expr], pl.Expr] = lambda part: part,
-) -> pl.LazyFrame:
-    """From row and line to fields, row, `fault` (null for a record) and the line of a fault."""
     fault = (
         pl.when(pl.col("line").str.contains(REPLACEMENT, literal=True))
         .then(pl.lit(WRONG_ENCODING))
@@ -174,23 +148,16 @@ def _fields(
         .then(pl.lit(UNPARSEABLE))
     )
     good = pl.col("fault").is_null()
-    named = {name: value(pl.col(part)) for name, part in values.items() if name}
-    return (
-        lines.with_columns(split.alias("parts"))
-        .unnest("parts")
-        .with_columns(fault=fault)
-        .select(
-            *(pl.when(good & (cell != "")).then(cell).alias(name) for name, cell in named.items()),
-            "fault",
-            "row",
-            line=pl.when(~good).then("line"),
+    named = {name: pl.col(part) for name, part in zip(fields, parts, strict=False) if name}
+    cells = [pl.when(good & (cell != "")).then(cell).alias(name) for name, cell in named.items()]
+
+    def steps(lines: pl.LazyFrame) -> pl.LazyFrame:
+        split_lines = lines.with_columns(split.alias("parts")).unnest("parts")
+        return split_lines.with_columns(fault=fault).select(
+            *cells, "fault", "row", line=pl.when(~good).then("line")
         )
-    )
 
-
-def _unquoted(part: pl.Expr) -> pl.Expr:
-    inner = part.str.slice(1, part.str.len_chars() - 2).str.replace_all('""', '"', literal=True)
-    return pl.when(part.str.starts_with('"')).then(inner).otherwise(part)
+    return steps
 
 
 def _sink(file: Path, path: Path, steps: Steps, skip: int) -> None:
@@ -203,7 +170,7 @@ def _sink(file: Path, path: Path, steps: Steps, skip: int) -> None:
         .filter((pl.col("row") > skip) & (line.str.strip_chars() != ""))
         .with_columns(pl.col("row").cast(pl.Int64))
     )
-    lines.pipe(steps).sink_parquet(path, compression="lz4", statistics=False)
+    lines.pipe(steps).sink_parquet(path, compression="lz4", statistics=False, maintain_order=False)
 
 
 def _converted(found: Found, work: Path, encoding: str) -> Path:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from rec.datasets import Source, files, text
 from rec.datasets.files import Found, find, required
@@ -102,47 +100,6 @@ def test_fields_passed_over_and_header(source: Source) -> None:
     ]
     faults = source.connection.sql("FROM raw_faults").fetchall()
     assert faults == [("ratings", "unparseable", "it's.txt", 4, "4\t5")]
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("a,b", ["a", "b"]),
-        ('"a,b","c ""d"""', ["a,b", 'c "d"']),
-        ('"",', [None, None]),
-        ('a "b",c', ['a "b"', "c"]),
-        ('"a"b,c', None),
-        ('"a,b', None),
-        ("a,b,c", None),
-        ("a", None),
-        ('""",b', None),
-    ],
-)
-def test_quoted_fields(source: Source, line: str, expected: list[str | None] | None) -> None:
-    file = found(source, line.encode())
-    view = text.delimited(source, file, ("a", "b"), ",", "items", quoted=True)
-    rows = source.connection.sql(f"SELECT a, b FROM {view}").fetchall()
-    assert rows == ([] if expected is None else [tuple(expected)])
-    faults = source.connection.sql("SELECT row, value FROM raw_faults").fetchall()
-    assert faults == ([(1, line)] if expected is None else [])
-
-
-FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\n\r\ufffd\ufeff"), max_size=8)
-
-
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(rows=st.lists(st.tuples(FIELD, FIELD, FIELD), min_size=1, max_size=5))
-def test_quoted_fields_come_back(source: Source, rows: list[tuple[str, str, str]]) -> None:
-    def quote(field: str) -> str:
-        return '"' + field.replace('"', '""') + '"'
-
-    content = "\n".join(",".join(map(quote, row)) for row in rows).encode()
-    view = text.delimited(source, found(source, content), tuple("abc"), ",", "r", quoted=True)
-    read = source.connection.sql(f"SELECT a, b, c FROM {view} ORDER BY row").fetchall()
-    assert read == [tuple(field or None for field in row) for row in rows]
-    assert not source.connection.sql("FROM raw_faults").fetchall()
 
 
 def test_many_lines_in_order(source: Source) -> None:
