@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from rec.config import UNTRAINED
 from rec.results import Row
 
 Spec = dict[str, Any]
@@ -26,13 +27,13 @@ def values_chart(table: list[Row], data: str) -> Spec:
 
 
 def differences_chart(table: list[Row]) -> Spec:
-    """Difference of each variant to the base LLM in points, popularity left out."""
+    """Difference of each variant to the base LLM in points, untrained orders left out."""
     points = [
         _point(
             row.label, *(100 * n for n in (row.vs_base.value, row.vs_base.low, row.vs_base.high))
         )
         for row in table
-        if row.vs_base is not None and row.slug != "popularity"
+        if row.vs_base is not None and row.slug not in UNTRAINED
     ]
     zero = alt.Chart(_inline([{"zero": 0}])).mark_rule(style="reference").encode(x="zero:Q")
     return _dots(points, "NDCG@5 points vs base LLM", zero)
@@ -111,6 +112,57 @@ def _lines(
 
 def _legend() -> alt.Legend:
     return alt.Legend(orient="top", symbolType="stroke", symbolSize=400, symbolStrokeWidth=2)
+
+
+def bars_chart(bars: list[dict[str, Any]], x_title: str, y_title: str) -> Spec:
+    """A bar per interval of a histogram (from, to, count), named by where it begins."""
+    values = [
+        {
+            "begins": f"{bar['from']:g}" if bar["from"] < 1e6 else f"{bar['from']:,.0f}",
+            "range": " to ".join(dict.fromkeys(f"{bar[end]:,.10g}" for end in ("from", "to"))),
+            "count": bar["count"],
+        }
+        for bar in bars
+    ]
+    axis = alt.Axis(labelAngle=0, labelOverlap=True)
+    counts = alt.Axis(labelExpr="format(datum.value, '~s')", tickCount=5, tickMinStep=1)
+    tooltip = [
+        alt.Tooltip("range:N", title=x_title),
+        alt.Tooltip("count:Q", title=y_title, format=","),
+    ]
+    chart = (
+        alt.Chart(_inline(values))
+        .mark_bar(style="bars")
+        .encode(
+            x=alt.X("begins:N", sort=None, title=x_title, axis=axis),
+            y=alt.Y("count:Q", title=y_title, axis=counts),
+            tooltip=tooltip,
+        )
+    )
+    return _finished(chart, HEIGHT)
+
+
+def popularity_chart(most_popular: list[dict[str, Any]], items: int) -> Spec:
+    """Share of the interactions by share of the `items`, beside items of equal popularity."""
+    values = [{"items": 0.0, "interactions": 0.0}] + [
+        {"items": entry["items"] / items, "interactions": entry["interactions_share"]}
+        for entry in most_popular
+    ]
+    ends = [{"items": end, "interactions": end} for end in (0, 1)]
+    x = alt.X("items:Q", title="Items, most popular first", axis=_percents())
+    y = alt.Y("interactions:Q", title="Share of interactions", axis=_percents())
+    tooltip = [alt.Tooltip(f"{name}:Q", format=".3~%") for name in ("items", "interactions")]
+    equal = alt.Chart(_inline(ends)).mark_line(style="reference").encode(x=x, y=y)
+    curve = (
+        alt.Chart(_inline(values))
+        .mark_line(style="curve", point=alt.OverlayMarkDef(style="dot", size=25, filled=True))
+        .encode(x=x, y=y, tooltip=tooltip)
+    )
+    return _finished(alt.layer(equal, curve), HEIGHT)
+
+
+def _percents() -> alt.Axis:
+    return alt.Axis(format="%", tickCount=5)
 
 
 def _inline(values: list[dict[str, Any]]) -> alt.InlineData:

@@ -90,17 +90,21 @@ def usable_text(text: pl.Expr) -> pl.Expr:
     return pl.when(plain != "").then(plain)
 
 
-def clean_items(connection: duckdb.DuckDBPyConnection, rejects: Rejects) -> pl.DataFrame:
+def clean_items(
+    connection: duckdb.DuckDBPyConnection, rejects: Rejects, shown: bool = False
+) -> pl.DataFrame:
     """The items that have interactions and a usable title, a row each, sorted by item.
 
-    Columns: item, title, year, categories.
+    With `shown` those that the impressions show too. Columns: item, title, year, categories.
     """
+    met = " UNION ".join(
+        f"SELECT DISTINCT trim(item) FROM {relation} WHERE item IS NOT NULL"
+        for relation in ("raw_ratings", *(("raw_impressions",) if shown else ()))
+    )
     found: pl.DataFrame = connection.sql(
-        """
+        f"""
         SELECT nullif(trim(item), '') AS item, title, year, categories, about, file, row,
-            trim(item) IN (
-                SELECT DISTINCT trim(item) FROM raw_ratings WHERE item IS NOT NULL
-            ) AS rated
+            trim(item) IN ({met}) AS rated
         FROM raw_items
         """
     ).pl()
@@ -218,6 +222,5 @@ def require_good(data: Data, rejects: Rejects, relation: str, read: int) -> None
         told = ", ".join(f"{why} {count}" for why, count in reasons.items())
         raise RecError(
             f"{data.name}: {faults} of {read} {relation} are faulty ({told}); data.bad_rows allows"
-            f" a share of {data.bad_rows:g}: check the files, data.rating_minimum and"
-            " data.rating_maximum, or raise it"
+            f" a share of {data.bad_rows:g}: check the files and the block `data`, or raise it"
         )

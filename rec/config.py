@@ -30,6 +30,14 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 LOSSES = ("sigmoid", "ipo", "robust", "hinge", "apo_zero", "sft")
 
 
+#: Variants of the comparison that no policy has a part in, in the order of the results table:
+#: lists as they were shown, by popularity, and re-rankers that know no text, the items' texts, and
+#: each user's history as text.
+BASELINES = ("shown", "popularity", "none", "items", "history")
+#: Those that are an order of the lists and no re-ranker.
+UNTRAINED = ("shown", "popularity")
+
+
 @dataclass
 class File:
     """One file to fetch: its name, the digest that it must have, and one place that holds it."""
@@ -51,15 +59,15 @@ class Sources:
 
 @dataclass
 class Impressions:
-    """Reader tabular: lists that users were really shown. Nothing re-ranks them yet."""
+    """Reader tabular: lists that users were really shown, which are then the ones re-ranked."""
 
     file: str = ""  # "": none; lists are made from later interactions
-    list: str = "list"  # names of columns
+    list: str = "list"  # names of columns; a list's id stands with one user alone
     user: str = "user"
     item: str = "item"
-    place: str = "position"  # where in the list the item was shown
+    place: str = "position"  # where in the list the item was shown; "": rows stand in that order
     label: str = "clicked"  # 0 or 1, or a rating, which data.positive_rating cuts
-    timestamp: str = "timestamp"
+    timestamp: str = "timestamp"  # "": rows stand in the order of time; not beside interactions
 
 
 @dataclass
@@ -108,8 +116,8 @@ class Prepare:
     minimum_interactions: int = number(2)  # of a user that is kept; with the next, the k-core
     minimum_item_interactions: int = number(1)  # of an item that is kept
     profile_interactions: int = number(1)  # the profile part is the first min(this, half)
-    list_interactions: int = number(1)  # consecutive later interactions in a list
-    list_size: int = number(2)
+    list_interactions: int = number(1)  # consecutive later interactions in a list that is made
+    list_size: int = number(2)  # of a shown list the first items
     lists_per_user: int | None = None  # the first ones; null keeps all
     negatives: str = choice("popularity", "uniform")
     popularity_exponent: float = number(0, 2)
@@ -291,6 +299,7 @@ class Params:
     rerank: Rerank = field(default_factory=Rerank)
     evaluate: Evaluate = field(default_factory=Evaluate)
     machine: Machine = field(default_factory=Machine)
+    baselines: list[str] = field(default=MISSING, metadata={"allowed": BASELINES})
     policies: list[int] = MISSING  # 0 is the base LLM, t the LLM after round t
     rounds: dict[str, int] = MISSING  # round of DPO: the policy whose responses it judges
 

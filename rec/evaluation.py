@@ -7,13 +7,14 @@ interval says how much the value would move with other users of the same kind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from rec.config import BASELINES, UNTRAINED
 from rec.errors import RecError
 from rec.outcomes import HeldOut, Outcome
 
@@ -26,25 +27,26 @@ MEASURES = ("ndcg@5", "map@5")
 BASE = "0"
 NONE = "none"
 POPULARITY = "popularity"
-#: The variants that are not policies, in the order of the results table.
-CONTROLS = (POPULARITY, NONE, "items", "history")
+SHOWN = "shown"
+#: The baselines of lists that nobody was shown.
+CONTROLS = tuple(name for name in BASELINES if name != SHOWN)
 #: Of `rec.health.sampling_health`: shares of responses, and means per response.
 HEALTH = ("cut_off", "cut_slots", "looping", "empty", "mean_tokens")
 DIGITS = 6
 CHUNK = 256  # resamples held in memory at once
 
 
-def variants(policies: list[int]) -> list[str]:
-    """All variants of the comparison in their order: the controls, then the policies."""
-    return [*CONTROLS, *map(str, sorted(policies))]
+def variants(policies: Sequence[int], baselines: Sequence[str] = CONTROLS) -> list[str]:
+    """All variants of the comparison in their order: the baselines, then the policies."""
+    return [*sorted(baselines, key=BASELINES.index), *map(str, sorted(policies))]
 
 
 def slug(variant: str) -> str:
-    """The name of a variant in metrics.json: the controls' own, then base, round_1, round_2..."""
-    if variant in CONTROLS:
+    """The name of a variant in metrics.json: a baseline's own, or base, round_1, round_2..."""
+    if variant in BASELINES:
         return variant
     if not (variant.isascii() and variant.isdigit()):
-        known = ", ".join(CONTROLS)
+        known = ", ".join(BASELINES)
         raise RecError(f"runs: variant {variant!r} is unknown; use {known} or a policy's number")
     return "base" if variant == BASE else f"round_{int(variant)}"
 
@@ -100,8 +102,8 @@ def user_means(runs: Runs) -> tuple[list[str], dict[str, Array]]:
 def check_runs(runs: Runs) -> None:
     """Raise RecError, naming the variant, where a table is broken or covers less than another.
 
-    All variants hold the same lists of the same users. All hold the same seeds, except popularity,
-    which is not trained and has seed 0 alone.
+    All variants hold the same lists of the same users. All hold the same seeds, except those of
+    `UNTRAINED`, which have seed 0 alone.
     """
     for variant in (NONE, BASE):
         if variant not in runs:
@@ -118,9 +120,9 @@ def check_runs(runs: Runs) -> None:
                 )
     if len(set(owners.values())) < 2:
         raise RecError(f"runs: {len(set(owners.values()))} test users; an interval needs 2 or more")
-    seeds = {s for v, table in runs.items() if v != POPULARITY for s in table["seed"].unique()}
+    seeds = {s for v, table in runs.items() if v not in UNTRAINED for s in table["seed"].unique()}
     for variant, table in runs.items():
-        _check_cover(variant, table, {0} if variant == POPULARITY else seeds, set(owners))
+        _check_cover(variant, table, {0} if variant in UNTRAINED else seeds, set(owners))
 
 
 def _check_values(variant: str, table: pl.DataFrame) -> None:
@@ -185,7 +187,7 @@ def evaluate(
             columns[name, measure] = means[variant][:, column]
         if variant != BASE:
             columns[name, "ndcg@5_vs_base"] = means[variant][:, 0] - means[BASE][:, 0]
-        if variant not in CONTROLS:
+        if variant not in BASELINES:
             columns[name, "ndcg@5_vs_none"] = means[variant][:, 0] - means[NONE][:, 0]
     values = np.stack(list(columns.values()), axis=1)
     low, high = bootstrap_interval(values, resamples, seed)
@@ -209,9 +211,9 @@ def evaluate(
 
 
 def _rank(variant: str) -> tuple[int, int]:
-    if variant in CONTROLS:
-        return CONTROLS.index(variant), 0
-    return len(CONTROLS), int(variant)
+    if variant in BASELINES:
+        return BASELINES.index(variant), 0
+    return len(BASELINES), int(variant)
 
 
 def _rounded(value: float) -> float:

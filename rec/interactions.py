@@ -48,13 +48,15 @@ def _order(*columns: Integers) -> Integers:
     """
     lowest = [int(column.min(initial=0)) for column in columns]
     spans = [int(column.max(initial=0)) - low for column, low in zip(columns, lowest, strict=True)]
-    bits = [span.bit_length() for span in spans]
-    if sum(bits) >= 64:
+    widths = [span.bit_length() for span in spans]
+    if sum(widths) >= 64:
         order: Integers = np.lexsort(columns[::-1])
         return order
     key = np.zeros(len(columns[0]), dtype=np.int64)
-    for column, low, width in zip(columns, lowest, bits, strict=True):
-        key = (key << width) | (column.astype(np.int64) - low)
+    for column, low, width in zip(columns, lowest, widths, strict=True):
+        key <<= width
+        key += column
+        key -= low
     return np.argsort(key)
 
 

@@ -108,7 +108,7 @@ def own_blocks(
             "beyond prepare.lists_per_user": int((fillable & ~kept).sum()),
         }
     )
-    return _some(found, kept), dropped
+    return chosen_lists(found, kept), dropped
 
 
 def _before(chosen: npt.NDArray[np.bool_], groups: Integers) -> Integers:
@@ -118,7 +118,8 @@ def _before(chosen: npt.NDArray[np.bool_], groups: Integers) -> Integers:
     return before
 
 
-def _some(lists: Lists, chosen: npt.NDArray[np.bool_]) -> Lists:
+def chosen_lists(lists: Lists, chosen: npt.NDArray[np.bool_] | slice) -> Lists:
+    """Some of the lists."""
     return Lists(
         lists.users[chosen],
         lists.block[chosen],

@@ -26,9 +26,9 @@ Floats = npt.NDArray[np.float64]
 Booleans = npt.NDArray[np.bool_]
 
 #: Draws per list: few for all lists, more for those left short, then the exact way.
-DRAWS = (8, 16, 32, 64, 128)
+DRAWS = (6, 8, 12, 16, 32, 64, 128)
 EXTRA_LEVELS = 3  # of the tree, beyond one leaf per item on average
-CELLS = 1 << 16  # cells of lists by draws at once: their arrays stay in the processor's cache
+CELLS = 1 << 17  # cells of lists by draws at once: their arrays stay in the processor's cache
 RACED = 1 << 22  # cells of lists by items in memory at once
 TABLE = 1 << 27  # cells of users by items up to which what was seen is looked up in a table
 

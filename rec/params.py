@@ -129,6 +129,7 @@ def _check_relations(params: Params, name: str) -> None:
     _check_rounds(params, name)
     _check_server(params, name)
     _check_alignment(params, name)
+    _check_baselines(params, name)
     prepare, data, ranker = params.prepare, params.data, params.ranker
     size, test = prepare.list_size, prepare.test_share
     own, valid = prepare.list_interactions, prepare.valid_share
@@ -136,10 +137,6 @@ def _check_relations(params: Params, name: str) -> None:
     _require(own < size, name, "prepare.list_interactions", own, allowed)
     allowed = f"with prepare.test_share ({test}) it must leave 5% for training"
     _require(valid + test < 0.95, name, "prepare.valid_share", valid, allowed)
-    shown = data.tabular.impressions.file
-    _require(
-        not shown, name, "data.tabular.impressions.file", shown, "no list is re-ranked as shown"
-    )
     low, high, positive = data.rating_minimum, data.rating_maximum, data.positive_rating
     allowed = f"must lie in {low} to {high}"
     _require(low <= positive <= high, name, "data.positive_rating", positive, allowed)
@@ -209,6 +206,17 @@ def _check_alignment(params: Params, name: str) -> None:
         known = limit is None or 0 <= limit < math.inf
         allowed = "must be null or a finite number of 0 or more"
         _require(known, name, f"align.guards.{key}", limit, allowed)
+
+
+def _check_baselines(params: Params, name: str) -> None:
+    baselines, shown = params.baselines, params.data.tabular.impressions.file
+    allowed = "the others are compared with none; add it"
+    _require("none" in baselines, name, "baselines", baselines, allowed)
+    if shown:
+        allowed = f"the lists of {shown} were shown in an order; add shown"
+    else:
+        allowed = "no list was shown; leave shown out, or set data.tabular.impressions.file"
+    _require(("shown" in baselines) == bool(shown), name, "baselines", baselines, allowed)
 
 
 def _check_rounds(params: Params, name: str) -> None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +25,16 @@ from rec.database import connect
 from rec.datasets import Source, read
 from rec.errors import RecError
 from rec.files import write_json
-from rec.interactions import SPLITS, choose_users, require_splits, split_users
+from rec.impressions import check_impressions, shown_items, shown_per_user, split_shown
+from rec.interactions import choose_users, require_splits, split_users
 from rec.lists import build_ranker
-from rec.progress import bar
-from rec.range_tables import Histories, Kept, Worker
+from rec.range_tables import Kept, Worker
 from rec.ranges import Ranges, build_ranges
-from rec.tables import INTERACTIONS, ITEMS, LISTS, REJECTS, USERS, table_writer, write_table
+from rec.tables import ITEMS, REJECTS, write_table
+from rec.written import Paths, write_ranges
 
+Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the tables go."""
-
-    interactions: Path
-    items: Path
-    users: Path
-    lists: Path
 
 
 def prepare_data(
@@ -91,38 +81,51 @@ def prepare_tables(
     """
     rejects = Rejects()
     unreadable(connection, rejects)
-    items = clean_items(connection, rejects)
-    unread = sum(rejects.of("ratings").values())
+    read = {"ratings": sum(rejects.of("ratings").values())}
+    log = bool(data.tabular.impressions.file)
+    items = clean_items(connection, rejects, shown=log)
     judge_ratings(connection, data, items)
-    ranges, read = build_ranges(connection, data, work / "ranges", rejects)
-    read += unread
-    require_good(data, rejects, "ratings", read)
-    kept = keep(ranges, len(items), prepare, seed)
+    shown_rows, candidates = None, np.zeros(len(items), dtype=np.bool_)
+    if log:
+        read["impressions"] = check_impressions(connection, data, rejects)
+        shown_rows, candidates = shown_per_user(connection), shown_items(connection, len(items))
+    ranges, judged = build_ranges(connection, data, work / "ranges", rejects, shown_rows)
+    read["ratings"] += judged
+    for relation, rows in read.items():
+        require_good(data, rejects, relation, rows)
+    kept = keep(ranges, candidates, prepare, seed)
     items = items.filter(pl.Series(kept.items))
     ranker = build_ranker(items["item"], kept.popularity, prepare, seed)
-    worker = Worker(ranges, kept, items["item"], ranker, prepare, data.positive_rating, seed)
+    shown = split_shown(connection, ranges.users, ranges.starts, work / "shown") if log else None
+    worker = Worker(ranges, kept, items["item"], ranker, prepare, data.positive_rating, seed, shown)
     written = write_ranges(worker, paths)
     popularity, rank = pl.Series(kept.popularity), pl.Series(ranker.rank)
     write_table(items.with_columns(popularity=popularity, rank=rank), paths.items, ITEMS)
-    summary = {"ratings": read, "items": len(items), **written.counts()}
+    without = int(kept.users.sum()) - written.users.total()
     dropped = {
         "ratings": rejects.of("ratings"),
         "items": rejects.of("items"),
-        "users": {**kept.dropped, "without a list": int(kept.users.sum()) - written.users.total()},
+        "users": {**kept.dropped, "without a list": without},
         "lists": dict(written.dropped),
     }
-    return {**summary, "dropped": dropped}, rejects
+    if log:
+        dropped |= {"impressions": rejects.of("impressions"), "shown items": dict(written.left_out)}
+    return {**read, "items": len(items), **written.counts(), "dropped": dropped}, rejects
 
 
-def keep(ranges: Ranges, items: int, prepare: Prepare, seed: int) -> Kept:
-    """The k-core, the choice of users and their split. Raises RecError where a split is empty."""
+def keep(ranges: Ranges, candidates: Booleans, prepare: Prepare, seed: int) -> Kept:
+    """The k-core, the choice of users and their split. Raises RecError where a split is empty.
+
+    `candidates` [items] are shown in lists, so that they are kept whatever their interactions.
+    """
     core, kept_items = k_core(
         lambda: _usable(ranges),
         len(ranges.users),
-        items,
+        len(candidates),
         prepare.minimum_interactions,
         prepare.minimum_item_interactions,
     )
+    kept_items |= candidates
     enough = ranges.users.filter(pl.Series(core))
     if not len(enough):
         raise RecError(
@@ -155,74 +158,3 @@ def _usable(ranges: Ranges) -> Iterator[tuple[Integers, Integers]]:
     for number in range(len(ranges)):
         pairs = ranges.pairs(number).filter("usable")
         yield pairs["user"].to_numpy() + np.int64(ranges.starts[number]), pairs["item"].to_numpy()
-
-
-class Written:
-    """What was written, counted."""
-
-    def __init__(self) -> None:
-        self.users: Counter[str] = Counter()  # by split
-        self.lists: Counter[str] = Counter()  # by split
-        self.dropped: Counter[str] = Counter()  # lists by reason
-        self.interactions = self.positives = self.full = 0
-
-    def add(self, histories: Histories, lists: pl.DataFrame, own: int) -> None:
-        """Count a range; `own` are the user's own items of a list."""
-        self.users.update(dict(histories.users["split"].value_counts().iter_rows()))
-        self.lists.update(dict(lists["split"].value_counts().iter_rows()))
-        self.dropped.update(histories.dropped)
-        self.interactions += len(histories.interactions)
-        positives = lists["labels"].list.sum()
-        self.positives += int(positives.sum())
-        self.full += int((positives == own).sum())
-
-    def counts(self) -> dict[str, Any]:
-        """The counts by name."""
-        return {
-            "interactions": self.interactions,
-            "users": {split: self.users[split] for split in SPLITS},
-            "lists": {split: self.lists[split] for split in SPLITS},
-            "positives_per_list": round(self.positives / self.lists.total(), 4),
-            "lists_with_all_own_positive": self.full,
-        }
-
-
-def write_ranges(worker: Worker, paths: Paths) -> Written:
-    """Write the tables range by range, one writing beside the work on the next.
-
-    Raises RecError where no list, or split, is left.
-    """
-    written = Written()
-    count = len(worker.ranges)
-    with (
-        table_writer(paths.interactions, INTERACTIONS) as interactions,
-        table_writer(paths.users, USERS) as users,
-        table_writer(paths.lists, LISTS) as lists,
-        ThreadPoolExecutor(1) as writing,
-        bar("lists", count, "range") as progress,
-    ):
-        under_way: list[Future[None]] = []
-        for number in range(count):
-            histories = worker.histories(number)
-            under_way.append(writing.submit(interactions, histories.interactions))
-            under_way.append(writing.submit(users, histories.users))
-            found = worker.lists(histories)
-            while under_way:
-                under_way.pop().result()
-            under_way.append(writing.submit(lists, found))
-            written.add(histories, found, worker.prepare.list_interactions)
-            progress.update()
-        for last in under_way:
-            last.result()
-        _require_lists(written)
-    return written
-
-
-def _require_lists(written: Written) -> None:
-    if not written.lists.total():
-        reasons = ", ".join(f"{reason} {count}" for reason, count in written.dropped.items())
-        raise RecError(
-            f"no list is left ({reasons}); check data.positive_rating, prepare.list_interactions,"
-            " prepare.profile_interactions and prepare.list_size"
-        )
-    require_splits(written.users)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from rec.config import Prepare
+from rec.impressions import Shown, kept_rows
 from rec.interactions import order_interactions
-from rec.lists import Lists, Ranker, fill_lists, list_states, own_blocks
+from rec.lists import Lists, Ranker, chosen_lists, fill_lists, list_states, own_blocks
 from rec.negatives import Seen
 from rec.ranges import Ranges
+from rec.shown import lists_table, shown_lists
 from rec.tables import LISTS
 
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
+Counts = Counter[str]
+
+LISTS_AT_ONCE = 1 << 16  # that are filled and written together
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,22 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Histories:
-    """The histories of a range of users, and what their lists are made from."""
+class Made:
+    """The lists of a range: whose they are, and the tables with them, made when asked for."""
+
+    owners: Integers  # [lists] place among the users of the range
+    tables: Iterator[pl.DataFrame]  # LISTS, together all lists
+    dropped: Counts  # lists by reason
+    left_out: Counts = field(default_factory=Counter)  # items of shown lists by reason
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a range of users comes to."""
 
     interactions: pl.DataFrame  # INTERACTIONS
     users: pl.DataFrame  # USERS
-    ids: pl.Series  # of the range's users, those without a list too
-    splits: pl.Series
-    own: Lists  # the users' own items alone
-    seen: Seen
-    dropped: Counter[str]  # lists by reason
+    lists: Made
 
 
 @dataclass(frozen=True)
@@ -55,36 +67,27 @@ class Worker:
     prepare: Prepare
     positive_rating: float
     seed: int
+    shown: Shown | None = None  # lists as shown, which are then the only ones
 
-    def histories(self, number: int) -> Histories:
-        """The histories of range `number`."""
+    def part(self, number: int) -> Part:
+        """The tables of range `number`."""
         start, end = self.ranges.starts[number : number + 2]
         users = self.ranges.ids(number)
         splits = self.kept.splits.slice(start, end - start)
         pairs = self._pairs(number, self.kept.users[start:end])
-        places = pairs["user"].to_numpy().astype(np.int64) * len(self.items)
-        seen = Seen(np.sort(places + pairs["item"].to_numpy()), len(self.items))
         usable = pairs.filter("usable").drop("usable")
         interactions = order_interactions(usable, self.prepare.profile_interactions)
-        own, dropped = own_blocks(interactions, seen, self.prepare, self.positive_rating)
-        count = np.bincount(own.users, minlength=len(users))
+        if self.shown is None:
+            made = self._sampled(pairs, interactions, users, splits)
+        else:
+            made = self._shown(self.shown, number, interactions, users, splits)
+        count = np.bincount(made.owners, minlength=len(users))
         interactions = interactions.filter(pl.Series(count[interactions["user"].to_numpy()] > 0))
-        return Histories(
+        return Part(
             interactions=self._interactions_table(interactions, users),
             users=_users_table(interactions, users, splits, count),
-            ids=users,
-            splits=splits,
-            own=own,
-            seen=seen,
-            dropped=dropped,
+            lists=made,
         )
-
-    def lists(self, histories: Histories) -> pl.DataFrame:
-        """The lists of some histories: LISTS."""
-        own, size = histories.own, self.prepare.list_size
-        states = list_states(histories.ids, own, self.seed)
-        lists = fill_lists(own, states, self.ranker, histories.seen, size)
-        return self._lists_table(lists, histories.ids, histories.splits)
 
     def _pairs(self, number: int, users: Booleans) -> pl.DataFrame:
         """The pairs of kept users and kept items, the items numbered among the kept ones."""
@@ -93,6 +96,41 @@ class Worker:
         both = users[pairs["user"].to_numpy()] & self.kept.items[item]
         numbers = np.cumsum(self.kept.items, dtype=np.uint32) - np.uint32(1)
         return pairs.with_columns(item=pl.Series(numbers[item])).filter(pl.Series(both))
+
+    def _sampled(
+        self, pairs: pl.DataFrame, interactions: pl.DataFrame, users: pl.Series, splits: pl.Series
+    ) -> Made:
+        """Lists of later interactions with negatives."""
+        places = pairs["user"].to_numpy().astype(np.int64) * len(self.items)
+        seen = Seen(np.sort(places + pairs["item"].to_numpy()), len(self.items))
+        own, dropped = own_blocks(interactions, seen, self.prepare, self.positive_rating)
+        states = list_states(users, own, self.seed)
+
+        def tables() -> Iterator[pl.DataFrame]:
+            for start in range(0, len(states), LISTS_AT_ONCE):
+                some = slice(start, start + LISTS_AT_ONCE)
+                blocks = chosen_lists(own, some)
+                size = self.prepare.list_size
+                filled = fill_lists(blocks, states[some], self.ranker, seen, size)
+                yield self._lists_table(filled, users, splits)
+
+        return Made(own.users, tables(), dropped)
+
+    def _shown(
+        self,
+        shown: Shown,
+        number: int,
+        interactions: pl.DataFrame,
+        users: pl.Series,
+        splits: pl.Series,
+    ) -> Made:
+        """Lists as they were shown."""
+        start, end = self.ranges.starts[number : number + 2]
+        rows = kept_rows(shown.rows(number), self.kept.users[start:end], self.kept.items)
+        found = shown_lists(rows, interactions, self.prepare)
+        owners = found.lists["user"].to_numpy()
+        table = lists_table(found.lists, users, splits, self.items)
+        return Made(owners, iter([table]), found.dropped, found.items)
 
     def _interactions_table(self, interactions: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
         part = pl.when("profile").then(pl.lit("profile")).otherwise(pl.lit("list"))

@@ -65,17 +65,27 @@ class Ranges:
 
 
 def build_ranges(
-    connection: duckdb.DuckDBPyConnection, data: Data, folder: Path, rejects: Rejects
+    connection: duckdb.DuckDBPyConnection,
+    data: Data,
+    folder: Path,
+    rejects: Rejects,
+    shown: pl.DataFrame | None = None,
 ) -> tuple[Ranges, int]:
     """Number the users, and bring each range's rows together, one for a pair of user and item.
 
-    Takes the view `judged` (`rec.cleaning.judge_ratings`). Returns also how many rows it has.
+    Takes the view `judged` (`rec.cleaning.judge_ratings`). `shown` are the users' further rows
+    (`rec.impressions.shown_per_user`), which count towards the size of a range. Returns also how
+    many rows `judged` has.
     """
     query = "SELECT user, count(*) AS rows FROM judged GROUP BY user"
     counts: pl.DataFrame = connection.sql(query).pl().sort("user")
     nobody = counts.filter(pl.col("user").is_null())["rows"].sum()
     known = counts.filter(pl.col("user").is_not_null())
-    places = ((known["rows"].cum_sum() - 1) // ROWS).to_numpy()
+    size = known["rows"]
+    if shown is not None:
+        further = known.join(shown, on="user", how="left", maintain_order="left")["shown"]
+        size = size + further.fill_null(0)
+    places = ((size.cum_sum() - 1) // ROWS).to_numpy()
     first = np.flatnonzero(np.diff(places, prepend=-1))
     ranges = Ranges(known["user"], [*first.tolist(), len(known)], folder, [])
     numbered = known.select(

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from rec import charts
 from rec.config import Params
 from rec.report_alignment import alignment_grid, displacement, setting
+from rec.report_data import data_section
 from rec.report_grid import DASH
 from rec.report_tables import (
     Run,
@@ -41,6 +42,7 @@ def render(run: Run) -> str:
     """The whole page."""
     table = rows(run.metrics)
     name = run.params.data.name
+    data = data_section(run.statistics, run.rejects)
     library = _library()
     script = _inline(_template("report.js"))
     digests = " ".join(f"'sha256-{_digest(text)}'" for text in (library, script))
@@ -59,12 +61,12 @@ def render(run: Run) -> str:
         setting=setting(run.params.align),
         displacement=displacement(run.outcomes),
         alignment=alignment_grid(run.outcomes),
-        counts=flat_grid({"Count": run.prepared}, "Data"),
+        data=data,
         sampling=flat_grid({policy_name(p): v for p, v in run.sampling.items()}, "Policy"),
         pair_counts=pairs_grid(run.pairs_metrics),
         examples=examples(run.pairs, run.prompts),
         parameters=parameters(run.params),
-        charts=_charts(run, table, name),
+        charts=_charts(run, table, name) | data.charts,
         style=Markup(_template("report.css")),
         library=Markup(library),
         script=Markup(script),

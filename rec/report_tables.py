@@ -54,7 +54,8 @@ class Run:
     pairs: Mapping[int, pl.DataFrame]  # rec.tables.PAIRS
     pairs_metrics: Mapping[int, Any]
     sampling: Mapping[int, Any]
-    prepared: Mapping[str, Any]
+    statistics: Mapping[str, Any]  # stats.json
+    rejects: pl.DataFrame  # rec.tables.REJECTS
     prompts: pl.DataFrame  # rec.tables.PROMPTS
 
 

@@ -13,6 +13,7 @@ from rec.evaluation import Metrics
 COUNTS = ("test_users", "test_lists", "seeds", "bootstrap")
 WIDTH = 100  # columns of a terminal
 LABELS = {
+    "shown": "As shown",
     "popularity": "Popularity",
     "none": "No knowledge",
     "items": "Item text only",

@@ -14,7 +14,7 @@ from stages.runner import stage
 @stage
 def main(params: Params) -> None:
     """Compare the variants on the test users."""
-    variants = evaluation.variants(params.policies)
+    variants = evaluation.variants(params.policies, params.baselines)
     rounds = [int(number) for number in params.rounds]
     summaries = {number: layout.alignment_summary(number) for number in rounds}
     metrics = evaluation.evaluate(

@@ -18,7 +18,7 @@ from rec.rerank.features import (
     item_knowledge,
     user_knowledge,
 )
-from rec.rerank.variants import HISTORY, NONE, POPULARITY, policy_of
+from rec.rerank.variants import HISTORY, NONE, ORDERS, policy_of
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_table
 from stages import layout
 
@@ -56,7 +56,7 @@ def features(params: Params) -> Features:
 def knowledge(built: Features, variant: str, policies: list[int]) -> Knowledge | None:
     """The text vectors that a variant gives to the re-ranker; None for no text."""
     policy = policy_of(variant, policies)
-    if variant in (NONE, POPULARITY):
+    if variant == NONE or variant in ORDERS:
         return None
     items = item_knowledge(built, read_vectors(layout.ITEM_VECTORS))
     if policy is not None:

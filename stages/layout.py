@@ -18,6 +18,7 @@ USERS = TABLES / "users.parquet"
 LISTS = TABLES / "lists.parquet"
 REJECTS = TABLES / "rejects.parquet"  # the first rows of each kind that were left out
 PREPARED = TABLES / "prepare.json"  # counts: what was read, dropped and why
+STATISTICS = DATA / "stats.json"  # what the tables are: counts, distributions, baselines
 
 PROMPTS = DATA / "prompts.parquet"
 

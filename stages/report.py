@@ -1,13 +1,13 @@
 """Stage report: everything that the run found, as one page that opens without a network."""
 
 from rec import evaluation
-from rec.config import Params
+from rec.config import UNTRAINED, Params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, read_csv
 from rec.files import atomic_path, read_json
 from rec.outcomes import read_outcome
 from rec.report import render
 from rec.report_tables import Run
-from rec.tables import PAIRS, PROMPTS, read_table
+from rec.tables import PAIRS, PROMPTS, REJECTS, read_table
 from stages import layout
 from stages.runner import stage
 
@@ -16,7 +16,8 @@ from stages.runner import stage
 def main(params: Params) -> None:
     """Write report.html."""
     rounds = [int(number) for number in params.rounds]
-    trained = [v for v in evaluation.variants(params.policies) if v != evaluation.POPULARITY]
+    variants = evaluation.variants(params.policies, params.baselines)
+    trained = [variant for variant in variants if variant not in UNTRAINED]
     run = Run(
         params=params,
         metrics=read_json(layout.METRICS),
@@ -31,7 +32,8 @@ def main(params: Params) -> None:
         pairs={number: read_table(layout.pairs(number), PAIRS) for number in rounds},
         pairs_metrics={number: read_json(layout.pairs_metrics(number)) for number in rounds},
         sampling={policy: read_json(layout.sampling_metrics(policy)) for policy in params.policies},
-        prepared=read_json(layout.PREPARED),
+        statistics=read_json(layout.STATISTICS),
+        rejects=read_table(layout.REJECTS, REJECTS),
         prompts=read_table(layout.PROMPTS, PROMPTS),
     )
     with atomic_path(layout.REPORT) as temporary:

@@ -1,7 +1,7 @@
 """Stage rerank VARIANT: fresh re-rankers of one variant, judged on the test users.
 
-VARIANT is popularity, none, items, history, or the number of a policy. Lists without a liked item
-cannot tell re-rankers apart and are left out.
+VARIANT is one of `baselines` in params.yaml (popularity, none, items, history, shown), or the
+number of a policy. Lists without a liked item cannot tell re-rankers apart and are left out.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import polars as pl
 from rec.config import Params
 from rec.files import write_json
 from rec.rerank.training import judge, positive_rows, train
-from rec.rerank.variants import POPULARITY, initial_order, policy_of, runs_table
+from rec.rerank.variants import ORDERS, policy_of, runs_table
 from rec.tables import RUNS, write_table
 from stages import inputs, layout
 from stages.runner import stage
@@ -23,7 +23,7 @@ from stages.runner import stage
 def main(params: Params, variant: str) -> None:
     """Train one re-ranker per seed and judge it on the test users."""
     policy_of(variant, params.policies)
-    seeds = [0] if variant == POPULARITY else params.rerank.seeds
+    seeds = [0] if variant in ORDERS else params.rerank.seeds
     results = inputs.side_by_side(params, run, [(params, variant, seed) for seed in seeds])
     tables = [table for table, _ in results]
     write_table(pl.concat(tables).sort("seed", "list"), layout.runs(variant), RUNS)
@@ -35,8 +35,8 @@ def run(params: Params, variant: str, seed: int) -> tuple[pl.DataFrame, dict[str
     """One re-ranker: its RUNS rows and its training curve."""
     features = inputs.features(params)
     test = positive_rows(features, features.users_of("test"), "test")
-    if variant == POPULARITY:
-        return runs_table(features, initial_order(features, test), variant, seed), {}
+    if variant in ORDERS:
+        return runs_table(features, ORDERS[variant](features, test), variant, seed), {}
     knowledge = inputs.knowledge(features, variant, params.policies)
     users, valid = features.users_of("train"), features.users_of("valid")
     trained = train(features, knowledge, params.ranker, seed, users, valid)

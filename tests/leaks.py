@@ -23,18 +23,68 @@ class Tables(Protocol):
 
 
 def check_leaks(
-    tables: Tables, prepare: Prepare, data: Data, raw: pl.DataFrame | None = None
+    tables: Tables,
+    prepare: Prepare,
+    data: Data,
+    raw: pl.DataFrame | None = None,
+    published: pl.DataFrame | None = None,
 ) -> None:
     """Assert that lists hold later interactions and true negatives alone.
 
     `raw` are user and item of all published rows, faulty ones included: none may be a negative.
+    Lists that were shown (`data.tabular.impressions`) hold what was shown instead, and after the
+    profile part; `published` are list, item, label (0 or 1) and timestamp of all their rows that
+    have no fault.
     """
-    own = prepare.list_interactions
     _check_users(tables)
     lists = tables.lists.join(
         tables.users.select("user", "profile_interactions"), on="user", how="left"
     )
     assert (lists["position"] >= lists["profile_interactions"]).all(), "list within the profile"
+    if data.tabular.impressions.file:
+        _check_shown(tables, prepare, published)
+    else:
+        _check_made(tables, lists, prepare, data, raw)
+
+
+def _check_shown(tables: Tables, prepare: Prepare, published: pl.DataFrame | None) -> None:
+    """Lists of what was shown, each after all that its history holds and before the rest."""
+    lists, sizes = tables.lists, tables.lists["items"].list.len()
+    assert lists["list"].is_unique().all(), "two lists of one id"
+    assert lists.select("user", "position").equals(
+        lists.select("user", "position").sort("user", "position")
+    )
+    assert sizes.is_between(2, prepare.list_size).all()
+    assert (sizes == lists["items"].list.n_unique()).all(), "item twice in a list"
+    assert (sizes == lists["labels"].list.len()).all()
+    assert lists["labels"].list.max().eq(1).all(), "list without a positive"
+    assert lists["labels"].list.min().eq(0).all(), "list without a negative"
+    cells = lists.select("list", "items", "labels").explode("items", "labels")
+    assert cells["items"].is_in(tables.items["item"].implode()).all()
+    if published is None:
+        return
+    labels = published.group_by("list", "item").agg(published=pl.col("label").max())
+    cells = cells.join(labels, left_on=["list", "items"], right_on=["list", "item"], how="left")
+    assert cells["published"].null_count() == 0, "item that was not shown"
+    assert (cells["labels"] == cells["published"]).all(), "wrong label"
+    known = published.filter(pl.col("item").is_in(tables.items["item"].implode()))
+    times = known.group_by("list").agg(time=pl.col("timestamp").min())
+    met = (
+        lists.select("list", "user", start="position")
+        .join(times, on="list", how="left")
+        .join(tables.interactions, on="user", how="left")
+    )
+    assert met["time"].null_count() == 0, "list that was not shown"
+    before = met["timestamp"] < met["time"]
+    assert (before == (met["position"] < met["start"])).all(), "history that is not before the list"
+    assert (before | (met["part"] == "list")).all(), "profile that is not before the list"
+
+
+def _check_made(
+    tables: Tables, lists: pl.DataFrame, prepare: Prepare, data: Data, raw: pl.DataFrame | None
+) -> None:
+    """Lists of a block of later interactions and of what the user never interacted with."""
+    own = prepare.list_interactions
     apart = lists.select(pl.col("position").diff().over("user").drop_nulls())
     assert (apart["position"] >= own).all(), "lists of a user share own items"
     assert (lists["items"].list.len() == prepare.list_size).all()

@@ -13,8 +13,9 @@ import polars as pl
 from rec.cleaning import Rejects
 from rec.config import Data, Prepare
 from rec.database import connect
-from rec.preparation import Paths, prepare_tables
+from rec.preparation import prepare_tables
 from rec.tables import INTERACTIONS, ITEMS, LISTS, REJECTS, USERS, Schema, check_schema, read_table
+from rec.written import Paths
 from tests.datasets.reading import settings
 
 SEED = 2026

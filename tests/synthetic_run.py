@@ -10,13 +10,15 @@ import numpy as np
 import polars as pl
 from omegaconf import OmegaConf
 
+from rec.config import UNTRAINED
 from rec.curves import ALIGNMENT, write_csv
 from rec.evaluation import POPULARITY, evaluate, variants
 from rec.files import write_json
 from rec.outcomes import HeldOut, Outcome, Share
 from rec.pair_metrics import Tally, pair_metrics
-from rec.tables import PAIRS, PROMPTS, RUNS, write_table
+from rec.tables import PAIRS, PROMPTS, REJECTS, RUNS, write_table
 from stages import layout
+from tests.described import statistics
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [1, 2]
@@ -44,7 +46,7 @@ def runs_table(
     maps: dict[str, list[float]] | None = None,
 ) -> pl.DataFrame:
     """A RUNS table: per user the NDCG@5 of the user's lists, the same for each seed."""
-    chosen = seeds if seeds is not None else [0] if variant == POPULARITY else SEEDS
+    chosen = seeds if seeds is not None else [0] if variant in UNTRAINED else SEEDS
     rows = [
         [variant, seed, f"{user}-{number}", user, value, (maps or values)[user][number]]
         for seed in chosen
@@ -165,6 +167,18 @@ def prompts_table(title: str = "Heat (1995)", users: int = 12) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(PROMPTS))
 
 
+def rejects_table(text: str = "196, 242, 3") -> pl.DataFrame:
+    """Rejected rows of two kinds; `text` is in the values and in a file's name."""
+    rows = [
+        ("items", "repeated item", f"{text}.csv", 7, None),
+        *(
+            ("ratings", "rating out of range", "u.data", row, f"{text}, 8812497{row}")
+            for row in (12, 3_456)
+        ),
+    ]
+    return pl.DataFrame(rows, schema=dict(REJECTS), orient="row")
+
+
 def alignment_table(round_: int = 1, steps: int = 12) -> pl.DataFrame:
     """Both sides become less likely, the rejected one more so."""
     rows = [
@@ -256,5 +270,6 @@ def write_run(rounds: int = 2, title: str = "Heat (1995)", text: str = "Loved fi
         write_json(layout.pairs_metrics(number), pair_figures())
         write_csv(alignment_table(number), layout.alignment_curve(number))
         write_json(layout.alignment_summary(number), alignment_summary(number, 10 * (number - 1)))
-    write_json(layout.PREPARED, {"users": {"read": 943, "kept": 240}, "interactions": 31_415})
+    write_json(layout.STATISTICS, statistics())
+    write_table(rejects_table(text), layout.REJECTS, REJECTS)
     write_table(prompts_table(title), layout.PROMPTS, PROMPTS)

@@ -220,6 +220,33 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "zero pairs": ("pairs.maximum", 0, "pairs.maximum: 0 is not possible"),
     "zero threads": ("machine.threads", 0, "machine.threads: 0 is not possible"),
     "no sequences": ("machine.parallel_sequences", -5, "machine.parallel_sequences: -5 is not"),
+    "unknown baseline": (
+        "baselines",
+        ["none", "random"],
+        "baselines: 'random' is not allowed; use shown or popularity or none or items or history",
+    ),
+    "baseline twice": (
+        "baselines",
+        ["none", "items", "none"],
+        "baselines: ['none', 'items', 'none'] must name one or more, each once, of shown, ",
+    ),
+    "no comparison with nothing": (
+        "baselines",
+        ["popularity"],
+        "baselines: ['popularity'] is not possible; the others are compared with none; add it",
+    ),
+    "shown without impressions": (
+        "baselines",
+        ["shown", "none"],
+        "baselines: ['shown', 'none'] is not possible; no list was shown; leave shown out, or set "
+        "data.tabular.impressions.file",
+    ),
+    "impressions without shown": (
+        "data.tabular.impressions.file",
+        "log.csv",
+        "baselines: ['popularity', 'none', 'items', 'history'] is not possible; the lists of "
+        "log.csv were shown in an order; add shown",
+    ),
     "rounds out of order": ("rounds", {"1": 1, "2": 0}, "rounds: {'1': 1, '2': 0} is not possible"),
     "policies too few": ("policies", [0, 1], "policies: [0, 1] is not possible; with 2 rounds"),
 }
@@ -229,6 +256,14 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
 def test_fault(tmp_path: Path, name: str) -> None:
     key, value, message = FAULTS[name]
     assert error(write(tmp_path, key, value)).startswith(message)
+
+
+def test_shown_lists_are_a_baseline(tmp_path: Path) -> None:
+    path = write(tmp_path, "data.tabular.impressions.file", "log.csv")
+    params = OmegaConf.load(path)
+    OmegaConf.update(params, "baselines", ["none", "shown"])
+    OmegaConf.save(params, path)
+    assert load_params(path).baselines == ["none", "shown"]
 
 
 SERVER: dict[str, tuple[str, Any, str]] = {
@@ -249,7 +284,7 @@ def test_fault_with_a_server(tmp_path: Path, name: str) -> None:
     assert error(tmp_path / "params.yaml").startswith(message)
 
 
-@pytest.mark.parametrize("key", ["seed", "align.beta", "rerank.seeds", "rounds", "data.domain"])
+@pytest.mark.parametrize("key", ["seed", "align.beta", "baselines", "rounds", "data.domain"])
 def test_missing_key(tmp_path: Path, key: str) -> None:
     assert error(without(tmp_path, key)) == f"{key}: a value is required"
 

@@ -91,6 +91,14 @@ def test_report_is_written(clone: Path) -> None:
     assert "http://" not in page.split("<script")[0]
 
 
+def test_popularity_is_worth_the_same_in_the_data_and_in_the_table(clone: Path) -> None:
+    stats = json.loads((clone / "data/stats.json").read_text())
+    metrics = json.loads((clone / "metrics.json").read_text())
+    for measure in ("ndcg@5", "map@5"):
+        found = stats["popularity_baseline"]["test"][measure]
+        assert found == pytest.approx(metrics["popularity"][measure], abs=2e-6)
+
+
 def test_evaluation_users_never_touch_training(clone: Path) -> None:
     users = tables.read_table(clone / "data/tables/users.parquet", tables.USERS)
     train, valid = (set(users.filter(pl.col("split") == s)["user"]) for s in ("train", "valid"))

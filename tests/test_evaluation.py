@@ -174,6 +174,9 @@ def test_variants_in_order_with_names_and_labels() -> None:
     slugs = ["popularity", "none", "items", "history", "base", "round_1", "round_2"]
     assert [slug(variant) for variant in order] == slugs
     assert list(compare(random_runs([0, 1])))[:6] == slugs[:6]
+    shown = variants([1, 0], ["none", "shown"])
+    assert shown == ["shown", "none", "0", "1"]
+    assert label(slug("shown")) == "As shown"
     assert label(slug("2")) == "DPO4Rec, round 2"
     assert label("history") == "History text, no LLM"
 
@@ -198,10 +201,23 @@ def test_missing_seed_names_variant() -> None:
         compare(runs)
 
 
-def test_popularity_has_seed_0_alone() -> None:
-    runs = small_runs() | {"popularity": runs_table("popularity", BASE, seeds=[1, 2])}
-    with pytest.raises(RecError, match=r"'popularity': seeds are \[1, 2\]; they must be \[0\]"):
+@pytest.mark.parametrize("order", ["popularity", "shown"])
+def test_what_is_not_trained_has_seed_0_alone(order: str) -> None:
+    runs = small_runs() | {order: runs_table(order, BASE, seeds=[1, 2])}
+    with pytest.raises(RecError, match=rf"'{order}': seeds are \[1, 2\]; they must be \[0\]"):
         compare(runs)
+
+
+def test_lists_as_shown_are_a_row_of_their_own() -> None:
+    runs = small_runs() | {"shown": runs_table("shown", shifted(-0.05), seeds=[0])}
+    metrics = compare(runs)
+    assert list(metrics)[:2] == ["shown", "popularity"]
+    assert metrics["shown"]["ndcg@5"] == 0.55
+    assert metrics["shown"]["ndcg@5_vs_base"] == -0.05
+    assert "ndcg@5_vs_none" not in metrics["shown"]
+    assert rows(metrics)[0].label == "As shown"
+    without = compare(small_runs())
+    assert {name: metrics[name] for name in without} == without
 
 
 @pytest.mark.parametrize("variant", ["none", "0"])

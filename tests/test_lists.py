@@ -123,7 +123,6 @@ def test_lists_are_the_plain_ones(rows: list[Known], knob: Prepare) -> None:
     assert summary["interactions"] == len(result.interactions)
     positives = [sum(labels) for labels in result.lists["labels"]]
     assert summary["positives_per_list"] == pytest.approx(np.mean(positives), abs=1e-4)
-    assert summary["lists_with_all_own_positive"] == positives.count(knob.list_interactions)
     users = summary["dropped"]["users"]
     long = sum(len(history) > 1 for history in histories.values())
     assert users["without a list"] == long - len(result.users)
@@ -185,7 +184,6 @@ def test_lists_without_a_positive_and_their_users_are_dropped() -> None:
     dropped = result.summary["dropped"]
     assert dropped["lists"]["without a positive"] == 3 + 2
     assert dropped["users"]["without a list"] == 1
-    assert result.summary["lists_with_all_own_positive"] == len(result.lists) - 1
 
 
 @pytest.mark.parametrize(("met", "lists"), [(24, 0), (23, 5)])

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
 
+from rec.errors import RecError
 from rec.params import load_params
 from stages import compose as stage
 
@@ -60,6 +61,15 @@ def test_every_choice_of_a_group_is_valid(
         "rounds": f"t{len(params.rounds)}",
     }
     assert found[group] == choice
+
+
+def test_shown_lists_and_their_baseline_can_be_composed(tmp_path: Path) -> None:
+    shown = ["data=tabular", "data.tabular.impressions.file=log.csv"]
+    baselines = "baselines=[shown,popularity,none,items,history]"
+    params = load_params(compose(tmp_path / "params.yaml", [*shown, baselines]))
+    assert params.baselines[0] == "shown"
+    with pytest.raises(RecError, match="add shown"):
+        load_params(compose(tmp_path / "params.yaml", shown))
 
 
 @pytest.mark.parametrize("profile", names("profile"))

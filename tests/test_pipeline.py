@@ -147,7 +147,7 @@ UNTRACKED = {"policies"}
 @pytest.mark.parametrize("name", sorted(set(stages()) - {"check", "fetch", "report"}))
 def test_params_are_the_ones_that_the_stage_reads(name: str) -> None:
     stage = stages()[name]
-    declared = set(stage["params"]) - OTHERWISE
+    declared = set(stage.get("params", [])) - OTHERWISE
     files = {script(stage)} | (closure(script(stage)) & {"stages/inputs.py"})
     used = {key for file in files for key in used_params(file)}
     uncovered = {k for k in used if k not in declared and k.split(".")[0] not in declared}

@@ -22,6 +22,7 @@ from rec.params import load_params
 from rec.report_alignment import LOSSES, alignment_grid, displacement, judged, setting, signed
 from rec.report_grid import Grid
 from rec.report_tables import PAIR_NOTES, Run, chain, examples, pairs_grid, parameters
+from tests.described import statistics
 from tests.page import Page
 from tests.synthetic_run import (
     SEEDS,
@@ -35,10 +36,13 @@ from tests.synthetic_run import (
     params_file,
     prompts_table,
     random_runs,
+    rejects_table,
 )
 
 HOSTILE = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)> <!-- {{ 7*7 }} '\""
-SECTIONS = ["results", "chain", "reward", "alignment", "data", "pairs", "parameters"]
+SECTIONS = [
+    *("results", "chain", "reward", "alignment", "data", "sampling", "pairs", "parameters"),
+]
 
 
 def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Heat") -> Run:
@@ -78,7 +82,8 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
         pairs={t: pairs_table(t, text=text) for t in numbers},
         pairs_metrics={t: pair_figures(held_out=2 + t) for t in numbers},
         sampling={p: {**health(), "responses": 700 + p} for p in policies},
-        prepared={"users": {"read": 943, "kept": 240}, title: 1234567, "share": 0.25},
+        statistics=statistics(),
+        rejects=rejects_table(title),
         prompts=prompts_table(title),
     )
 
@@ -141,7 +146,8 @@ def test_hostile_texts_stay_texts() -> None:
     assert "".join(page.inside("h1")) == f"DPO4Rec on {HOSTILE}"
     assert f"Liked: {HOSTILE}, film" in page.text
     assert f"{HOSTILE} chosen 1.8" in page.text and f"{HOSTILE} rejected 1.8" in page.text
-    assert HOSTILE in page.inside("th")
+    assert f"{HOSTILE}, 881249712" in page.inside("td")
+    assert f"{HOSTILE}.csv" in page.inside("bdi")
     own = html.replace(page.inside("script")[1], "")
     assert "alert(1)</script>" not in own and "<img" not in own
 
@@ -167,7 +173,7 @@ def test_every_chart_has_a_place_and_its_data() -> None:
     charts = page.charts
     places = [a["id"] for _, a in page.elements if a.get("class") == "chart"]
     assert sorted(charts) == sorted(places)
-    assert len(charts) == 10
+    assert len(charts) == 14
 
     def fields(name: str) -> list[dict[str, Any]]:
         return [row for values in charts[name]["datasets"].values() for row in values]
@@ -199,7 +205,7 @@ def test_tables_have_column_and_row_headers() -> None:
     assert set(scopes) == {"col", "row"}
     tables = [tag for tag, _ in page.elements if tag == "table"]
     regions = [a for _, a in page.elements if a.get("class") == "scroll"]
-    assert len(tables) == len(regions) == 7
+    assert len(tables) == len(regions) == 16
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
 
 
@@ -314,9 +320,8 @@ def test_examples_take_the_highest_margins_of_each_round_in_turn() -> None:
 
 def test_counts_are_flat_and_readable() -> None:
     _, page = good()
-    assert "users, read" in page.inside("th")
     assert "length difference, mean" in " ".join(page.inside("th"))
-    assert {"943", "1,234,567", "0.25", "702"} <= set(page.inside("td"))
+    assert {"702", "81.25", "0.03"} <= set(page.inside("td"))
 
 
 def test_pairs_by_hand() -> None:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import duckdb
+
 from rec.config import Data, Impressions, Tabular
 from rec.datasets.files import Found, find, one_line, required
 from rec.datasets.table_files import Cell, Column, Table, file_format, open_table
@@ -34,6 +36,8 @@ DATE_TIME = (
 NO_CATEGORIES = "CAST([] AS VARCHAR[])"
 #: Rows of impressions come after those of interactions.
 AFTER = 1 << 61
+#: A label of raw_impressions; null where it is no number.
+LABEL = "try_cast(label AS DOUBLE)"
 NONE = ' ("" where there is none)'
 
 
@@ -51,6 +55,7 @@ def read(source: Source) -> None:
     create_faults(source.connection)
     data, tabular = source.data, source.data.tabular
     files = _files(source)
+    _require_one_clock(files, tabular)
     known = [] if files.items else _item_columns(tabular)
     impressions = interactions = None
     if files.interactions:
@@ -73,6 +78,17 @@ def read(source: Source) -> None:
         return
     parts = [(interactions, tabular.item, 0), (impressions, tabular.impressions.item, AFTER)]
     _named_by_first(source, [(t, item, at) for t, item, at in parts if t])
+
+
+def _require_one_clock(files: Files, tabular: Tabular) -> None:
+    """Raise RecError where a list could not be placed among the interactions by time."""
+    both = files.interactions and files.impressions
+    if both and not (tabular.timestamp and tabular.impressions.timestamp):
+        empty = "impressions.timestamp" if tabular.timestamp else "timestamp"
+        raise RecError(
+            f'data.tabular.{empty}: "" is not possible; interactions and impressions of two files'
+            " need a time each, or no list has a history"
+        )
 
 
 def _view(source: Source, name: str, query: str) -> None:
@@ -193,16 +209,21 @@ def _impressions(table: Table, log: Impressions, unit: str) -> str:
 def _clicked(source: Source, data: Data) -> str:
     """The impressions with a positive label as interactions.
 
-    Where all labels are 0 or 1, a 1 stands for the best rating.
+    Where labels are clicks, a 1 stands for the best rating.
     """
-    label = "try_cast(label AS DOUBLE)"
-    query = f"SELECT bool_and({label} IN (0, 1)) FROM raw_impressions"
-    ((binary,),) = source.connection.sql(query).fetchall()
-    rating = f"CAST({data.rating_maximum} AS DOUBLE)" if binary else label
+    best = f"CAST({data.rating_maximum} AS DOUBLE)"
+    rating = best if labels_are_clicks(source.connection) else LABEL
     return (
         f"SELECT user, item, {rating} AS rating, timestamp, file, row FROM raw_impressions"
-        f" WHERE {label} > 0 AND isfinite({label})"
+        f" WHERE {LABEL} > 0 AND isfinite({LABEL})"
     )
+
+
+def labels_are_clicks(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether all labels of raw_impressions that are numbers are 0 or 1; else they are ratings."""
+    query = f"SELECT bool_and({LABEL} IN (0, 1)) FROM raw_impressions WHERE isfinite({LABEL})"
+    ((binary,),) = connection.sql(query).fetchall()
+    return bool(binary)
 
 
 def _items(table: Table, tabular: Tabular, item: str, further: str = "") -> str:

@@ -1,7 +1,7 @@
 """What a re-ranker sees, as tensors on the device, built once.
 
 Index 0 of items is padding; items, users and lists are numbered in the order of their tables. The
-columns of a list are the positions that the initial ranker gave its items.
+columns of a list are the positions that its items had at first: by popularity, or as shown.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Features:
     ratings: Tensor  # [L, H] ratings in -1 to 1
     catalogue: list[str]  # item of number i at place i - 1
     categories: Tensor  # [items + 1, categories], each row sums to 1 or is 0
+    rank: Tensor  # [items + 1] place of each item by popularity among train users; -1 at padding
 
     @cached_property
     def user_numbers(self) -> dict[str, int]:
@@ -153,6 +154,7 @@ def build_features(
         ratings=_tensor(scaled.astype(np.float32)),
         catalogue=names.to_list(),
         categories=_tensor(_categories(items)),
+        rank=_tensor(np.concatenate([[-1], items["rank"].to_numpy()])),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 import torch
 
+from rec.config import BASELINES
 from rec.errors import RecError
 from rec.rerank.features import Features
 from rec.rerank.metrics import average_precision, ndcg
@@ -15,7 +18,8 @@ from rec.tables import RUNS
 NONE = "none"  # no text at all
 ITEMS = "items"  # the items' texts
 HISTORY = "history"  # the items' texts, and each user's history as text
-POPULARITY = "popularity"  # no re-ranker: the initial order
+POPULARITY = "popularity"  # no re-ranker: by interactions of train users
+SHOWN = "shown"  # no re-ranker: the order in which the lists were shown
 
 
 def policy_of(variant: str, policies: list[int]) -> int | None:
@@ -23,22 +27,39 @@ def policy_of(variant: str, policies: list[int]) -> int | None:
 
     Raises RecError for a variant that does not exist.
     """
-    if variant in (NONE, ITEMS, HISTORY, POPULARITY):
+    if variant in BASELINES:
         return None
     if variant.isdecimal() and int(variant) in policies:
         return int(variant)
-    names = ", ".join([POPULARITY, NONE, ITEMS, HISTORY, *map(str, policies)])
+    names = ", ".join([*BASELINES, *map(str, policies)])
     raise RecError(f"variant {variant!r} does not exist; use one of {names}")
 
 
-def initial_order(features: Features, rows: torch.Tensor) -> Judged:
-    """The metrics of lists as the initial ranker left them."""
-    labels = features.labels[rows]
-    places = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
-    mask = features.items[rows] > 0
+def by_popularity(features: Features, rows: torch.Tensor) -> Judged:
+    """The metrics of lists ordered by popularity."""
+    return _ordered(features, rows, features.rank[features.items[rows]])
+
+
+def as_shown(features: Features, rows: torch.Tensor) -> Judged:
+    """The metrics of lists in the order that they have in their table."""
+    items = features.items[rows]
+    places = torch.arange(items.shape[1], device=items.device)
+    return _ordered(features, rows, places.expand_as(items))
+
+
+def _ordered(features: Features, rows: torch.Tensor, places: torch.Tensor) -> Judged:
+    """The metrics of lists whose items stand at `places` [rows, n]."""
+    labels, mask = features.labels[rows], features.items[rows] > 0
     none = np.full(len(rows), -1)
     scores = (ndcg(-places, labels, 5, mask), average_precision(-places, labels, 5, mask))
     return Judged(rows.cpu().numpy(), none, *scores, np.full(len(rows), np.nan))
+
+
+#: The variants that are an order of the lists.
+ORDERS: dict[str, Callable[[Features, torch.Tensor], Judged]] = {
+    SHOWN: as_shown,
+    POPULARITY: by_popularity,
+}
 
 
 def runs_table(features: Features, judged: Judged, variant: str, seed: int) -> pl.DataFrame:

@@ -18,6 +18,8 @@ function theme() {
     range: { category: ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"].map(value) },
     style: {
       dot: { color: value("--c1") },
+      bars: { color: value("--c1") },
+      curve: { color: value("--c1"), stroke: value("--c1") },
       interval: { color: value("--c1"), strokeWidth: 2.5 },
       reference: { color: muted, strokeDash: [4, 3] },
     },

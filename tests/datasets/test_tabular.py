@@ -347,7 +347,7 @@ def test_labels_that_are_true_or_false(tmp_path: Path, name: str) -> None:
 def test_impressions_beside_interactions(tmp_path: Path) -> None:
     write(tmp_path / "orders.csv")
     write(tmp_path / "log.csv", LOG)
-    log = Impressions(file="log.csv", place="", timestamp="")
+    log = Impressions(file="log.csv", place="")
     _, relations = impressions(tmp_path, interactions="orders.csv", title="title", impressions=log)
     assert relations.ratings.height == len(ROWS)
     assert relations.items.sort("item").select("item", "title", "file").rows() == [
@@ -355,6 +355,33 @@ def test_impressions_beside_interactions(tmp_path: Path) -> None:
         ("b", "Bee, or not", "orders.csv"),
         ("c", None, "log.csv"),
     ]
+
+
+def test_impressions_alone_may_stand_in_the_order_of_time(tmp_path: Path) -> None:
+    write(tmp_path / "log.csv", LOG)
+    log = Impressions(file="log.csv", place="", timestamp="")
+    rows, relations = impressions(tmp_path, timestamp="", impressions=log)
+    assert [(row[3], row[5]) for row in rows] == [(None, 2), (None, 3), (None, 4)]
+    assert relations.ratings["timestamp"].to_list() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("columns", "empty"),
+    [
+        ({"timestamp": ""}, "timestamp"),
+        (
+            {"impressions": Impressions(file="log.csv", timestamp="")},
+            "impressions.timestamp",
+        ),
+    ],
+)
+def test_two_files_need_a_time_each(tmp_path: Path, columns: dict[str, Any], empty: str) -> None:
+    write(tmp_path / "orders.csv")
+    write(tmp_path / "log.csv", LOG)
+    files = {"interactions": "orders.csv", "impressions": Impressions(file="log.csv")}
+    assert error(tmp_path, **{**files, **columns}).startswith(
+        f'data.tabular.{empty}: "" is not possible; interactions and impressions of two files'
+    )
 
 
 def test_faults_of_impressions(tmp_path: Path) -> None:

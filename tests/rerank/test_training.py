@@ -9,10 +9,11 @@ import torch
 
 from rec.config import Ranker
 from rec.errors import RecError
-from rec.rerank.features import Features, Knowledge
+from rec.rerank.features import Features, Knowledge, build_features
 from rec.rerank.metrics import average_precision, ndcg
 from rec.rerank.training import Trained, judge, load, positive_rows, save, train, user_means
-from rec.rerank.variants import initial_order, policy_of, runs_table
+from rec.rerank.variants import as_shown, by_popularity, policy_of, runs_table
+from tests.prepared import FILMS, prepare_rows, regular
 from tests.rerank.builders import World, random_vectors, ranker, world
 
 SHORT = ranker(epochs=3)
@@ -182,16 +183,59 @@ class TestJudge:
         name = features.lists[int(rows[0])]
         assert runs.filter(pl.col("list") == name)["ndcg@5"][0] == pytest.approx(first.mean())
 
-    def test_popularity_is_the_order_of_the_list(self, small: World) -> None:
+    def test_shown_is_the_order_of_the_list(self, small: World) -> None:
         features = small.features()
         rows = positive_rows(features, features.users_of("test"), "test")
-        judged = initial_order(features, rows)
+        judged = as_shown(features, rows)
         labels = features.labels[rows].numpy()
         falling = np.tile(-np.arange(labels.shape[1]), (len(labels), 1))
         np.testing.assert_array_equal(judged.ndcg, ndcg(falling, labels, 5))
         np.testing.assert_array_equal(
             judged.average_precision, average_precision(falling, labels, 5)
         )
+
+    def test_popularity_is_the_rank_of_the_items(self, small: World) -> None:
+        """Whatever the order of the lists: each list by its items' ranks, the same shown."""
+        ranks = dict(small.items.select("item", "rank").iter_rows())
+        rows = [
+            list(zip(*sorted(zip(*row, strict=True), key=lambda c: ranks[c[0]]), strict=True))
+            for row in small.lists.select("items", "labels").iter_rows()
+        ]
+        ordered = small.lists.with_columns(
+            items=pl.Series([list(items) for items, _ in rows], dtype=pl.List(pl.String)),
+            labels=pl.Series([list(labels) for _, labels in rows], dtype=pl.List(pl.Int8)),
+        )
+        features, by_rank = small.features(), replace(small, lists=ordered).features()
+        test = positive_rows(features, features.users_of("test"), "test")
+        found = by_popularity(features, test)
+        for expected in (as_shown(by_rank, test), by_popularity(by_rank, test)):
+            np.testing.assert_array_equal(found.ndcg, expected.ndcg)
+            np.testing.assert_array_equal(found.average_precision, expected.average_precision)
+        assert (found.ndcg != as_shown(features, test).ndcg).any()
+
+    def test_lists_that_are_made_stand_by_popularity(self) -> None:
+        made = prepare_rows(regular(), FILMS)
+        features = build_features(made.items, made.interactions, made.lists, 5, (1.0, 5.0))
+        every = torch.arange(len(features.lists))
+        shown, popular = as_shown(features, every), by_popularity(features, every)
+        np.testing.assert_array_equal(shown.ndcg, popular.ndcg)
+        assert features.rank[features.items].diff(dim=1).min() > 0
+
+    def test_padding_has_no_rank(self, small: World) -> None:
+        """A list with a short one beside it is worth the same."""
+        short = small.lists.with_columns(
+            pl.when(pl.int_range(pl.len()) % 2 == 0)
+            .then(pl.col(name).list.head(4))
+            .otherwise(name)
+            .alias(name)
+            for name in ("items", "labels")
+        )
+        mixed = replace(small, lists=short).features()
+        alone = replace(small, lists=short.gather_every(2)).features()
+        for order in (as_shown, by_popularity):
+            found = order(mixed, torch.arange(len(mixed.lists)))
+            expected = order(alone, torch.arange(len(alone.lists)))
+            np.testing.assert_array_equal(found.ndcg[::2], expected.ndcg)
 
 
 class TestFiles:
@@ -230,6 +274,7 @@ class TestFiles:
 def test_variants() -> None:
     assert policy_of("1", [0, 1]) == 1
     assert policy_of("history", [0, 1]) is None
+    assert policy_of("shown", [0, 1]) is None
     for name in ("2", "best", "-1"):
-        with pytest.raises(RecError, match="popularity, none, items, history, 0, 1"):
+        with pytest.raises(RecError, match="shown, popularity, none, items, history, 0, 1"):
             policy_of(name, [0, 1])

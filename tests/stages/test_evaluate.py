@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
+from omegaconf import OmegaConf
 
 from rec.curves import ALIGNMENT
 from rec.params import load_params
@@ -63,6 +64,23 @@ def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
         "results.csv",
         "reward.csv",
     ]
+
+
+def test_variants_are_those_of_the_parameters(run: Path) -> None:
+    """What another run left of a variant that is no longer asked for does not matter."""
+    values = read_table(layout.runs("popularity"), RUNS)
+    shown = values.with_columns(variant=pl.lit("shown"))
+    write_table(shown, layout.runs("shown"), RUNS)
+    evaluate()
+    assert "shown" not in json.loads(layout.METRICS.read_text())
+    params = OmegaConf.load(params_file(run, tabular={"impressions": {"file": "log.csv"}}))
+    OmegaConf.update(params, "baselines", ["none", "popularity", "shown"])
+    OmegaConf.save(params, run / "params.yaml")
+    layout.runs("items").unlink()
+    assert evaluate().exit_code == 0
+    metrics = json.loads(layout.METRICS.read_text())
+    assert list(metrics)[:4] == ["shown", "popularity", "none", "base"]
+    assert metrics["shown"] == metrics["popularity"]
 
 
 def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:

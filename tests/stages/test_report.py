@@ -27,7 +27,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
     assert "Seven Samurai (1954), film 8" in html
     assert "Loved films: Ran chosen 2.8" in html
     assert "dropped, one response" in html and "Round 2, held out" in html
-    assert "31,415" in html
+    assert "Share of 31,415 rows read" in html and "Loved films: Ran, 881249712" in html
     value = json.loads(layout.METRICS.read_text())["round_2"]["ndcg@5"]
     assert f"{value:.4f}".removeprefix("0") in html
     assert '"epoch": 6' in html and '"loss": 0.67' in html
@@ -40,7 +40,8 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
     [
         layout.METRICS,
         layout.PLOTS / "reward.csv",
-        layout.PREPARED,
+        layout.STATISTICS,
+        layout.REJECTS,
         layout.PROMPTS,
         layout.pairs(2),
         layout.pairs_metrics(1),

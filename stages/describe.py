@@ -1,0 +1,26 @@
+"""Stage describe: what the prepared data are, in numbers: data/stats.json."""
+
+from rec.config import Params
+from rec.files import read_json, write_json
+from rec.statistics import Tables, describe
+from stages import layout
+from stages.runner import stage
+
+
+@stage
+def main(params: Params) -> None:
+    """Count the tables, and judge the order of popularity on every split's lists."""
+    machine = params.machine
+    tables = Tables(layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS)
+    figures = describe(
+        tables,
+        read_json(layout.PREPARED),
+        layout.WORK / "describe",
+        machine.memory_limit,
+        machine.threads,
+    )
+    write_json(layout.STATISTICS, figures)
+
+
+if __name__ == "__main__":
+    main()
