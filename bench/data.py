@@ -24,10 +24,10 @@ from bench.measure import measured, peak_megabytes, print_figures
 from bench.models import ROOT, WORK
 from rec.config import Data, File, Params, Tabular
 from rec.download import fetch_files
-from rec.files import atomic_path, read_json
+from rec.files import atomic_path
 from rec.params import load_params
 from rec.preparation import prepare_data
-from rec.tables import INTERACTIONS, ITEMS, USERS
+from rec.tables import INTERACTIONS, ITEMS, USERS, TablePaths
 
 SIZES = (1, 10, 100)  # millions of interactions
 QUICK_SIZES = (1, 5)
@@ -106,10 +106,16 @@ def stage_figures(data: Data, limit: str, keep: Path | None = None) -> dict[str,
     with TemporaryDirectory(dir=WORK) as folder:
         tables, work = keep or Path(folder) / "tables", Path(folder) / "work"
         started = time.perf_counter()
-        prepare_data(data, params.prepare, params.seed, tables, work, limit)
+        counts, _ = prepare_data(data, params.prepare, params.seed, paths(tables), work, limit)
         seconds = time.perf_counter() - started
-        read = read_json(tables / "prepare.json")["ratings"]
-    return {"seconds": seconds, "rows": read, "peak_rss_mb": peak_megabytes()}
+    return {"seconds": seconds, "rows": counts["ratings"], "peak_rss_mb": peak_megabytes()}
+
+
+def paths(folder: Path) -> TablePaths:
+    """Tables in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("interactions", "items", "users", "lists")
+    return TablePaths(*(folder / f"{name}.parquet" for name in names))
 
 
 def pandas_figures(published: Path, integers: bool) -> dict[str, Any]:

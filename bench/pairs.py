@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
+from bench.data import paths
 from bench.models import ROOT, WORK, Imported
 from rec.align.pairs import TokenPair
 from rec.config import Machine, Params, source_files
@@ -53,7 +54,7 @@ def _prompts(params: Params) -> pl.DataFrame:
         prepare = replace(params.prepare, users=None, profile_interactions=HISTORY)
         data = replace(params.data, path=str(raw))
         with atomic_path(folder) as temporary:
-            prepare_data(data, prepare, params.seed, temporary, WORK / "pairs" / "work")
+            prepare_data(data, prepare, params.seed, paths(temporary), WORK / "pairs" / "work")
     interactions, items, users = (
         read_table(folder / f"{name}.parquet", schema)
         for name, schema in (("interactions", INTERACTIONS), ("items", ITEMS), ("users", USERS))

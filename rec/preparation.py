@@ -24,14 +24,13 @@ from rec.core import degrees, k_core
 from rec.database import connect
 from rec.datasets import Source, read
 from rec.errors import RecError
-from rec.files import write_json
 from rec.impressions import check_impressions, shown_items, shown_per_user, split_shown
 from rec.interactions import choose_users, require_splits, split_users
 from rec.lists import build_ranker
 from rec.range_tables import Kept, Worker
 from rec.ranges import Ranges, build_ranges
-from rec.tables import ITEMS, REJECTS, write_table
-from rec.written import Paths, write_ranges
+from rec.tables import ITEMS, TablePaths, write_table
+from rec.written import write_ranges
 
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
@@ -41,34 +40,29 @@ def prepare_data(
     data: Data,
     prepare: Prepare,
     seed: int,
-    folder: Path,
+    paths: TablePaths,
     work: Path,
     memory_limit: str = "",
     threads: int | None = None,
-) -> None:
-    """Read a data set and write its tables, what was left out and the counts into `folder`.
+) -> tuple[dict[str, Any], Rejects]:
+    """Read a data set and write its tables; their counts, and what was left out.
 
     What does not fit `memory_limit` (see `rec.database.connect`) goes into `work` until the end.
     Raises RecError as `rec.datasets.read` and `prepare_tables` do.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(work, ignore_errors=True)  # what a killed run left
     work.mkdir(parents=True)
     try:
         with connect(work, memory_limit, threads) as connection:
             read(Source(Path(data.path), work, data, connection))
-            names = ("interactions", "items", "users", "lists")
-            paths = Paths(*(folder / f"{name}.parquet" for name in names))
-            summary, rejects = prepare_tables(connection, paths, work, data, prepare, seed)
+            return prepare_tables(connection, paths, work, data, prepare, seed)
     finally:
         shutil.rmtree(work)
-    write_table(rejects.table(), folder / "rejects.parquet", REJECTS)
-    write_json(folder / "prepare.json", summary)
 
 
 def prepare_tables(
     connection: duckdb.DuckDBPyConnection,
-    paths: Paths,
+    paths: TablePaths,
     work: Path,
     data: Data,
     prepare: Prepare,

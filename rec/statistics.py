@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from rec.database import connect
 from rec.distributions import CURVE, Distribution, merged, rounded
 from rec.errors import RecError
 from rec.popularity import popularity_baseline
-from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, Schema, check_schema
+from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, Schema, TablePaths, check_schema
 
 SPLITS = ("train", "valid", "test")
 #: Ratings of more distinct values are counted in this many intervals of one width.
@@ -49,27 +48,8 @@ OF_LISTS = """
 """
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Where the tables lie."""
-
-    interactions: Path
-    items: Path
-    users: Path
-    lists: Path
-
-    def schemas(self) -> dict[str, tuple[Path, Schema]]:
-        """Place and schema of each table by its name."""
-        return {
-            "interactions": (self.interactions, INTERACTIONS),
-            "items": (self.items, ITEMS),
-            "users": (self.users, USERS),
-            "lists": (self.lists, LISTS),
-        }
-
-
 def describe(
-    tables: Tables,
+    tables: TablePaths,
     prepared: Mapping[str, Any],
     work: Path,
     memory_limit: str = "",
@@ -85,8 +65,10 @@ def describe(
     work.mkdir(parents=True)
     try:
         with connect(work, memory_limit, threads) as connection:
-            for name, (path, schema) in tables.schemas().items():
-                _open(connection, name, path, schema)
+            _open(connection, "interactions", tables.interactions, INTERACTIONS)
+            _open(connection, "items", tables.items, ITEMS)
+            _open(connection, "users", tables.users, USERS)
+            _open(connection, "lists", tables.lists, LISTS)
             return _figures(connection, prepared)
     finally:
         shutil.rmtree(work)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -125,6 +126,16 @@ RUNS: Schema = {
     "ndcg@5": pl.Float64,
     "map@5": pl.Float64,
 }
+
+
+@dataclass(frozen=True)
+class TablePaths:
+    """Where the tables of prepared data lie."""
+
+    interactions: Path
+    items: Path
+    users: Path
+    lists: Path
 
 
 def vectors_schema(dimension: int) -> Schema:

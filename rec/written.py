@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -16,17 +14,7 @@ from rec.interactions import SPLITS, require_splits
 from rec.progress import bar
 from rec.range_tables import Part, Worker
 from rec.shown import NO_INTERACTIONS
-from rec.tables import INTERACTIONS, LISTS, USERS, table_writer
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where the tables go."""
-
-    interactions: Path
-    items: Path
-    users: Path
-    lists: Path
+from rec.tables import INTERACTIONS, LISTS, USERS, TablePaths, table_writer
 
 
 class Written:
@@ -61,7 +49,7 @@ class Written:
         }
 
 
-def write_ranges(worker: Worker, paths: Paths) -> Written:
+def write_ranges(worker: Worker, paths: TablePaths) -> Written:
     """Write the tables range by range, each table beside the work on the next.
 
     Raises RecError where no list, or split, is left.

@@ -2,7 +2,8 @@
 
 from rec.config import Params
 from rec.files import read_json, write_json
-from rec.statistics import Tables, describe
+from rec.statistics import describe
+from rec.tables import TablePaths
 from stages import layout
 from stages.runner import stage
 
@@ -11,7 +12,7 @@ from stages.runner import stage
 def main(params: Params) -> None:
     """Count the tables, and judge the order of popularity on every split's lists."""
     machine = params.machine
-    tables = Tables(layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS)
+    tables = TablePaths(layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS)
     figures = describe(
         tables,
         read_json(layout.PREPARED),

@@ -1,8 +1,9 @@
 """Stage prepare: clean interactions, split users, lists with negatives, and what was dropped."""
 
 from rec.config import Params
-from rec.files import atomic_path
+from rec.files import atomic_path, write_json
 from rec.preparation import prepare_data
+from rec.tables import REJECTS, TablePaths, write_table
 from stages import layout
 from stages.runner import stage
 
@@ -10,17 +11,21 @@ from stages.runner import stage
 @stage
 def main(params: Params) -> None:
     """Turn the published files into the tables that all later stages read."""
-    machine = params.machine
+    machine, work = params.machine, layout.WORK / "prepare"
     with atomic_path(layout.TABLES) as folder:
-        prepare_data(
+        folder.mkdir()
+        tables = (layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS)
+        counts, rejects = prepare_data(
             params.data,
             params.prepare,
             params.seed,
-            folder,
-            layout.WORK / "prepare",
+            TablePaths(*(folder / path.name for path in tables)),
+            work,
             machine.memory_limit,
             machine.threads,
         )
+        write_table(rejects.table(), folder / layout.REJECTS.name, REJECTS)
+        write_json(folder / layout.PREPARED.name, counts)
 
 
 if __name__ == "__main__":

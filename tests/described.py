@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from rec.statistics import Tables, describe
-from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, Schema, write_table
+from rec.statistics import describe
+from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, Schema, TablePaths, write_table
 
 #: Without faults.
 CLEAN: Mapping[str, Any] = {
@@ -91,11 +91,12 @@ def small() -> Made:
     )
 
 
-def write_tables(made: Made, folder: Path) -> Tables:
+def write_tables(made: Made, folder: Path) -> TablePaths:
     """Write the tables where a stage would."""
-    tables = Tables(*(folder / f"{name}.parquet" for name in Made._fields))
-    for name, (path, schema) in tables.schemas().items():
-        write_table(getattr(made, name), path, schema)
+    tables = TablePaths(*(folder / f"{name}.parquet" for name in Made._fields))
+    schemas = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS, "lists": LISTS}
+    for name, schema in schemas.items():
+        write_table(getattr(made, name), getattr(tables, name), schema)
     return tables
 
 

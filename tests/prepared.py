@@ -14,8 +14,17 @@ from rec.cleaning import Rejects
 from rec.config import Data, Prepare
 from rec.database import connect
 from rec.preparation import prepare_tables
-from rec.tables import INTERACTIONS, ITEMS, LISTS, REJECTS, USERS, Schema, check_schema, read_table
-from rec.written import Paths
+from rec.tables import (
+    INTERACTIONS,
+    ITEMS,
+    LISTS,
+    REJECTS,
+    USERS,
+    Schema,
+    TablePaths,
+    check_schema,
+    read_table,
+)
 from tests.datasets.reading import settings
 
 SEED = 2026
@@ -152,7 +161,9 @@ def prepare_filled(
         paths = {name: work / f"{name}.parquet" for name in schemas}
         with connect(work, memory_limit, threads) as connection:
             reader(connection, work)
-            summary, rejects = prepare_tables(connection, Paths(**paths), work, data, prepare, seed)
+            summary, rejects = prepare_tables(
+                connection, TablePaths(**paths), work, data, prepare, seed
+            )
         tables = {name: read_table(paths[name], schema) for name, schema in schemas.items()}
         files = {name: path.read_bytes() for name, path in paths.items()}
     assert isinstance(rejects, Rejects)
