@@ -33,6 +33,11 @@ from rec.tables import REJECTS
 
 KEPT = 20  # rejected rows of each kind that are kept
 VALUE = 200  # characters of a rejected row that are kept
+#: What may be wrong where too many rows of a relation are faulty.
+TO_CHECK = {
+    "ratings": "the files, data.rating_minimum and data.rating_maximum",
+    "impressions": "the files and data.tabular.impressions",
+}
 ID_MISSING = 1  # number of this fault
 FIRST_SECOND, LAST_SECOND = 1, 4_102_444_800  # 1970 to 2099; 0 is a time that is missing
 
@@ -222,5 +227,5 @@ def require_good(data: Data, rejects: Rejects, relation: str, read: int) -> None
         told = ", ".join(f"{why} {count}" for why, count in reasons.items())
         raise RecError(
             f"{data.name}: {faults} of {read} {relation} are faulty ({told}); data.bad_rows allows"
-            f" a share of {data.bad_rows:g}: check the files and the block `data`, or raise it"
+            f" a share of {data.bad_rows:g}: check {TO_CHECK[relation]}, or raise it"
         )

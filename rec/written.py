@@ -104,7 +104,7 @@ def _require_lists(written: Written) -> None:
     if not written.lists.total():
         reasons = ", ".join(f"{reason} {count}" for reason, count in written.dropped.items())
         raise RecError(
-            f"no list is left ({reasons}); check data.positive_rating, the lists of the block"
-            " `prepare`, and data.tabular.impressions where lists are as shown"
+            f"no list is left ({reasons}); check data.positive_rating, prepare.list_interactions,"
+            " prepare.profile_interactions and prepare.list_size"
         )
     require_splits(written.users)
