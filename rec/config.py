@@ -267,9 +267,8 @@ class Machine:
     """What fits this machine. No stage becomes stale through it."""
 
     threads: int | None = None  # null: the cores that this process may use
-    memory_limit: str = (
-        MISSING  # of DuckDB in the stage prepare, such as 4GB; "": half of what is free
-    )
+    #: Of DuckDB in the stages prepare and describe, such as 4GB; "": half of what is free.
+    memory_limit: str = MISSING
     parallel_sequences: int | None = None  # responses drawn together; null: from memory and cores
     processes: int | None = None  # of the align stage; null: one per GPU, or 1 without any
     accelerate: str = (

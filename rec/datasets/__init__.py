@@ -8,6 +8,9 @@ A reader leaves three relations (tables, or views over files in the work folder)
 | raw_items | an item as published | item, title, year, categories, about, file, row |
 | raw_faults | a row that could not be read | relation, reason, file, row, value |
 
+Where a shop logs what it showed, there is also raw_impressions: list, user, item, place, label,
+timestamp, file, row (`rec.datasets.tabular`).
+
 Every row of a file ends in exactly one of them, or in none if it is blank. Nothing is cleaned yet
 (`rec.cleaning` does): an id may be missing, a rating be text. `about` is text that can stand in for
 an unusable title, null where there is none.
