@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.utils.hydra import compose_and_dump
+from omegaconf import OmegaConf
 
 from rec.config import Data, Params
 from rec.params import load_params
@@ -37,6 +39,23 @@ def test_files_have_an_address_and_a_whole_digest(tmp_path: Path, name: str) -> 
         assert file.pieces or (
             file.url.startswith("https://") and file.url.endswith(f"/{file.name}")
         )
+
+
+def stage_params() -> set[str]:
+    """The keys that dvc.yaml names; without one of them in params.yaml DVC refuses to run."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    named = [key for stage in stages for key in stage.get("do", stage).get("params", [])]
+    keys = [key for key in named if isinstance(key, str)]
+    of_artifacts = {key.replace("${item}", item) for key in keys for item in ("data", "llm")}
+    return {key for key in of_artifacts if "${" not in key}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_profile_has_the_keys_of_the_stages(tmp_path: Path, name: str) -> None:
+    composed(tmp_path, f"data={name}")
+    params = OmegaConf.load(tmp_path / "params.yaml")
+    missing = [key for key in stage_params() if OmegaConf.select(params, key) is None]
+    assert missing == []
 
 
 @pytest.mark.parametrize("name", MOVIELENS)
