@@ -33,12 +33,19 @@ from rec.tables import REJECTS
 
 KEPT = 20  # rejected rows of each kind that are kept
 VALUE = 200  # characters of a rejected row that are kept
-#: What may be wrong where too many rows of a relation are faulty.
+#: What to look at where a fault is common.
 TO_CHECK = {
-    "ratings": "the files, data.rating_minimum and data.rating_maximum",
-    "impressions": "the files and data.tabular.impressions",
+    "item without metadata": "the file of the items",
+    "rating out of range": "data.rating_minimum and data.rating_maximum",
+    "label out of range": "data.tabular.impressions.labels",
+    "timestamp missing or not a number": "the times and data.tabular.time_unit",
+    "timestamp impossible": "the times and data.tabular.time_unit",
 }
 ID_MISSING = 1  # number of this fault
+#: SQL for the whole seconds of the column timestamp; null where it holds no number.
+SECONDS = (
+    "coalesce(try_cast(timestamp AS BIGINT), try_cast(try_cast(timestamp AS DOUBLE) AS BIGINT))"
+)
 FIRST_SECOND, LAST_SECOND = 1, 4_102_444_800  # 1970 to 2099; 0 is a time that is missing
 
 NO_FAULT = ("repeated user and item", "repeated item", "never rated", "named by other text")
@@ -174,11 +181,8 @@ def judge_ratings(connection: duckdb.DuckDBPyConnection, data: Data, items: pl.D
             CAST(CASE {faults} ELSE 0 END AS UTINYINT) AS fault
         FROM (
             SELECT nullif(trim(user), '') AS user, nullif(trim(item), '') AS item,
-                try_cast(rating AS FLOAT) AS rating,
-                coalesce(
-                    try_cast(timestamp AS BIGINT), try_cast(try_cast(timestamp AS DOUBLE) AS BIGINT)
-                ) AS timestamp,
-                file, row, concat_ws(', ', user, item, rating, timestamp) AS value
+                try_cast(rating AS FLOAT) AS rating, {SECONDS} AS timestamp, file, row,
+                {shown_value("user", "item", "rating", "timestamp")} AS value
             FROM raw_ratings
         ) AS r
         LEFT JOIN coded_items USING (item)
@@ -194,15 +198,25 @@ def reject_judged(
     found = {fault: counts[fault] for fault in reasons if counts[fault]}
     if not found:
         return
-    first: pl.DataFrame = connection.sql(
-        f"""
-        SELECT fault, unnest(min({{'file': file, 'row': row, 'value': value}}, {KEPT}),
-            recursive := true)
-        FROM judged WHERE fault > 0 GROUP BY fault
-        """
-    ).pl()
+    first = first_faulty(connection, "judged WHERE fault > 0")
     for fault, count in found.items():
         rejects.add("ratings", reasons[fault], count, first.filter(pl.col("fault") == fault))
+
+
+def shown_value(*columns: str) -> str:
+    """SQL for how a row reads: its columns, empty where one is missing."""
+    return " || ', ' || ".join(f"coalesce(CAST({column} AS VARCHAR), '')" for column in columns)
+
+
+def first_faulty(connection: duckdb.DuckDBPyConnection, source: str) -> pl.DataFrame:
+    """The first rows of each fault of a relation: fault, file, row, value."""
+    query = f"""
+        SELECT fault, unnest(min({{'file': file, 'row': row, 'value': value}}, {KEPT}),
+            recursive := true)
+        FROM {source} GROUP BY fault
+    """
+    rows: pl.DataFrame = connection.sql(query).pl()
+    return rows
 
 
 def unreadable(connection: duckdb.DuckDBPyConnection, rejects: Rejects) -> None:
@@ -225,7 +239,8 @@ def require_good(data: Data, rejects: Rejects, relation: str, read: int) -> None
         raise RecError(f"{data.name}: the files hold no {relation}; check data.path")
     if faults == read or faults > data.bad_rows * read:
         told = ", ".join(f"{why} {count}" for why, count in reasons.items())
+        check = TO_CHECK.get(next(iter(reasons)), "the files")
         raise RecError(
             f"{data.name}: {faults} of {read} {relation} are faulty ({told}); data.bad_rows allows"
-            f" a share of {data.bad_rows:g}: check {TO_CHECK[relation]}, or raise it"
+            f" a share of {data.bad_rows:g}: check {check}, or raise it"
         )

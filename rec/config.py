@@ -66,8 +66,12 @@ class Impressions:
     user: str = "user"
     item: str = "item"
     place: str = "position"  # where in the list the item was shown; "": rows stand in that order
-    label: str = "clicked"  # 0 or 1, or a rating, which data.positive_rating cuts
+    label: str = "clicked"
+    #: clicks: 0 or 1. ratings: cut by data.positive_rating, 0 where none was given.
+    labels: str = field(default="clicks", metadata={"allowed": ("clicks", "ratings")})
     timestamp: str = "timestamp"  # "": rows stand in the order of time; not beside interactions
+    #: Of the timestamp; "": that of the interactions.
+    time_unit: str = field(default="", metadata={"allowed": ("", "s", "ms", "us", "ns", "text")})
 
 
 @dataclass

@@ -22,7 +22,8 @@ def connect(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with its tables and what it spills in `work`.
 
-    `memory_limit` is DuckDB's ("4GB"); "" is half of what is free. Raises RecError for a wrong one.
+    `memory_limit` is DuckDB's ("4GB"), beside which a range of users takes about 1 GB; "" is half
+    of what is free. Raises RecError for one that is wrong or too little.
     """
     limit = memory_limit or f"{available_memory() // 2**21}MB"
     with duckdb.connect(work / "tables.duckdb") as connection:
@@ -35,7 +36,11 @@ def connect(
         connection.execute("SET threads = $1", [threads or cores()])
         connection.execute("SET temp_directory = $1", [str(work / "spill")])
         connection.execute("SET preserve_insertion_order = false")
-        yield connection
+        try:
+            yield connection
+        except duckdb.OutOfMemoryException as error:
+            reason = str(error).splitlines()[0]
+            raise RecError(f"machine.memory_limit: {limit} is too little ({reason})") from error
 
 
 @contextmanager

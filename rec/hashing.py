@@ -1,8 +1,9 @@
 """Random numbers that derive from ids and a seed alone.
 
 SHA-256 turns an id into a key; SplitMix64 (Steele, Lea and Flood, 2014) turns a key into as many
-numbers as are needed. Both are fixed in every bit, so that no order of rows, count of threads or
-version of a library changes a split or a list.
+numbers as are needed. Both are fixed in every bit: no order of rows, count of threads or version of
+a library changes a split or a uniform draw. The weights of popular negatives are powers in floating
+point, whose last bit may differ between machines; a draw notices it once in billions.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def keys(texts: pl.Series) -> Keys:
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
+
+
+def keyed(prefix: str, ids: pl.Series) -> pl.Series:
+    """Each id behind a prefix that says what its hash is for."""
+    return pl.Series([prefix]).new_from_index(0, len(ids)) + ids
 
 
 def uniform(texts: pl.Series) -> npt.NDArray[np.float64]:

@@ -6,6 +6,8 @@
 | id missing | no list, no user or no item | likewise |
 | item without metadata | as of ratings (`rec.cleaning`) | likewise |
 | label missing or not a number | | likewise |
+| label out of range | no click (0 or 1), or no rating in `data.rating_*` (or 0) | likewise |
+| position not a number | and not empty | likewise |
 | timestamp missing or not a number | | likewise |
 | timestamp impossible | as of ratings | likewise |
 | list of several users | the list's id stands with another user as well | likewise |
@@ -23,10 +25,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rec.cleaning import FIRST_SECOND, KEPT, LAST_SECOND, Rejects
+from rec.cleaning import (
+    FIRST_SECOND,
+    LAST_SECOND,
+    SECONDS,
+    Rejects,
+    first_faulty,
+    shown_value,
+)
 from rec.config import Data
 from rec.database import registered
-from rec.datasets.tabular import labels_are_clicks
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -36,7 +44,7 @@ ROW = {
     "user": pl.UInt32,  # place in the range
     "list": pl.String,
     "item": pl.UInt32,
-    "place": pl.Int32,
+    "place": pl.Float64,
     "label": pl.Int8,  # 0 or 1
     "timestamp": pl.Int64,
     "file": pl.String,
@@ -53,12 +61,14 @@ def check_impressions(connection: duckdb.DuckDBPyConnection, data: Data, rejects
     Returns how many rows of impressions the files have, those that could not be read included.
     To be called after `rec.cleaning.judge_ratings`, which numbers the items (`coded_items`).
 
-    Columns: list, user, item_code (null for an item without metadata), place (INTEGER; null where
-    it is not known), label (FLOAT: as published), positive (TINYINT: the label as 0 or 1),
-    timestamp (BIGINT), file, row, fault. Where all labels are 0 or 1, 1 is positive; otherwise
-    `data.positive_rating` or more.
+    Columns: list, user, item_code (null for an item without metadata), place (DOUBLE; null where
+    it is not known), label (FLOAT: as published), positive (TINYINT: a click, or a rating of
+    `data.positive_rating` or more), timestamp (BIGINT), file, row, fault.
     """
-    least = 1.0 if labels_are_clicks(connection) else data.positive_rating
+    clicks = data.tabular.impressions.labels == "clicks"
+    least = 1.0 if clicks else data.positive_rating
+    rated = f"label BETWEEN {data.rating_minimum} AND {data.rating_maximum}"
+    in_range = "label IN (0, 1)" if clicks else f"label = 0 OR {rated}"
     _find_shared_lists(connection)
     connection.execute(
         f"""
@@ -69,6 +79,9 @@ def check_impressions(connection: duckdb.DuckDBPyConnection, data: Data, rejects
             WHEN r.list IS NULL OR r.user IS NULL OR r.item IS NULL THEN 'id missing'
             WHEN item_code IS NULL THEN 'item without metadata'
             WHEN label IS NULL OR NOT isfinite(label) THEN 'label missing or not a number'
+            WHEN NOT ({in_range}) THEN 'label out of range'
+            WHEN told IS NOT NULL AND NOT coalesce(isfinite(place), false)
+                THEN 'position not a number'
             WHEN timestamp IS NULL THEN 'timestamp missing or not a number'
             WHEN timestamp NOT BETWEEN {FIRST_SECOND} AND {LAST_SECOND}
                 THEN 'timestamp impossible'
@@ -76,12 +89,9 @@ def check_impressions(connection: duckdb.DuckDBPyConnection, data: Data, rejects
             END AS fault
         FROM (
             SELECT nullif(trim(list), '') AS list, nullif(trim(user), '') AS user,
-                nullif(trim(item), '') AS item, place, try_cast(label AS FLOAT) AS label,
-                coalesce(
-                    try_cast(timestamp AS BIGINT), try_cast(try_cast(timestamp AS DOUBLE) AS BIGINT)
-                ) AS timestamp,
-                file, row,
-                concat_ws(', ', list, user, item, place, label, timestamp) AS value
+                nullif(trim(item), '') AS item, place AS told, try_cast(place AS DOUBLE) AS place,
+                try_cast(label AS FLOAT) AS label, {SECONDS} AS timestamp, file, row,
+                {shown_value("list", "user", "item", "place", "label", "timestamp")} AS value
             FROM raw_impressions
         ) AS r
         LEFT JOIN coded_items USING (item)
@@ -117,13 +127,7 @@ def _reject(
     """Add the faulty rows of the view `judged_impressions`; `counts` are theirs by fault."""
     if not counts:
         return
-    first: pl.DataFrame = connection.sql(
-        f"""
-        SELECT fault, unnest(min({{'file': file, 'row': row, 'value': value}}, {KEPT}),
-            recursive := true)
-        FROM judged_impressions WHERE fault IS NOT NULL GROUP BY fault
-        """
-    ).pl()
+    first = first_faulty(connection, "judged_impressions WHERE fault IS NOT NULL")
     for fault, count in counts.items():
         rejects.add(RELATION, fault, count, first.filter(pl.col("fault") == fault))
 

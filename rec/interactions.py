@@ -15,7 +15,7 @@ import polars as pl
 
 from rec.config import Prepare
 from rec.errors import RecError
-from rec.hashing import uniform
+from rec.hashing import keyed, uniform
 
 Integers = npt.NDArray[np.int64]
 
@@ -64,13 +64,13 @@ def choose_users(users: pl.Series, count: int | None, seed: int) -> pl.Series:
     """`count` of the users, by hash, in their order; None is all."""
     if count is None or count >= len(users):
         return users
-    table = pl.DataFrame({"user": users, "place": uniform(_keyed(seed, "keep", users))})
+    table = pl.DataFrame({"user": users, "place": uniform(keyed(f"{seed}:keep:", users))})
     return table.sort("place", "user").head(count)["user"].sort()
 
 
 def split_users(users: pl.Series, prepare: Prepare, seed: int) -> pl.Series:
     """The split of each user, by hash."""
-    place = pl.DataFrame({"place": uniform(_keyed(seed, "split", users))})
+    place = pl.DataFrame({"place": uniform(keyed(f"{seed}:split:", users))})
     held_out = prepare.test_share + prepare.valid_share
     split = (
         pl.when(pl.col("place") < prepare.test_share)
@@ -92,7 +92,3 @@ def require_splits(users: Mapping[str, int]) -> None:
                 f"no user of {sum(users.values())} is in the split {split!r}; {advice},"
                 " or keep more users (prepare.users)"
             )
-
-
-def _keyed(seed: int, purpose: str, ids: pl.Series) -> pl.Series:
-    return pl.Series([f"{seed}:{purpose}:"]).new_from_index(0, len(ids)) + ids

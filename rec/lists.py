@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from rec.config import Prepare
-from rec.hashing import GOLDEN, Keys, keys, mixed, uniform
+from rec.hashing import GOLDEN, Keys, keyed, keys, mixed, uniform
 from rec.negatives import Catalogue, Seen, build_tree, draw_negatives
 
 Integers = npt.NDArray[np.int64]
@@ -50,8 +50,8 @@ def build_ranker(items: pl.Series, popularity: Integers, prepare: Prepare, seed:
     """
     counts = popularity.astype(np.float64) + 1
     exponent = prepare.popularity_exponent if prepare.negatives == "popularity" else 0.0
-    hashes = keys(_keyed(f"{seed}:item:", items))
-    ties = uniform(_keyed(f"{seed}:rank:", items))
+    hashes = keys(keyed(f"{seed}:item:", items))
+    ties = uniform(keyed(f"{seed}:rank:", items))
     ranked = np.lexsort((np.arange(len(items)), ties, -counts))
     rank = np.empty(len(items), dtype=np.int64)
     rank[ranked] = np.arange(len(items))
@@ -59,13 +59,9 @@ def build_ranker(items: pl.Series, popularity: Integers, prepare: Prepare, seed:
     return Ranker(Catalogue(hashes, weights, build_tree(hashes, weights)), rank, ranked)
 
 
-def _keyed(prefix: str, ids: pl.Series) -> pl.Series:
-    return pl.Series([prefix]).new_from_index(0, len(ids)) + ids
-
-
 def list_states(users: pl.Series, lists: Lists, seed: int) -> Keys:
     """The random state of each list, from the seed, its user's id and its block alone."""
-    of_user = keys(_keyed(f"{seed}:negatives:", users))
+    of_user = keys(keyed(f"{seed}:negatives:", users))
     step = (lists.block.astype(np.uint64) + np.uint64(1)) * GOLDEN
     return mixed(of_user[lists.users] ^ mixed(step))
 

@@ -85,8 +85,8 @@ def prepare_tables(
         shown_rows, candidates = shown_per_user(connection), shown_items(connection, len(items))
     ranges, judged = build_ranges(connection, data, work / "ranges", rejects, shown_rows)
     read["ratings"] += judged
-    for relation, rows in read.items():
-        require_good(data, rejects, relation, rows)
+    for relation in sorted(read):  # impressions first: their clicks may be the ratings
+        require_good(data, rejects, relation, read[relation])
     kept = keep(ranges, candidates, prepare, seed)
     items = items.filter(pl.Series(kept.items))
     ranker = build_ranker(items["item"], kept.popularity, prepare, seed)

@@ -142,9 +142,13 @@ def is_rated(params: Params) -> bool:
     Every stage that has to agree with the prompts asks here. Another answer changes the text of
     each prompt, and with it all that later stages read.
     """
-    data = params.data
-    implicit = data.reader == "tabular" and not data.tabular.rating
-    return not implicit and data.positive_rating > data.rating_minimum
+    data, tabular = params.data, params.data.tabular
+    told = data.positive_rating > data.rating_minimum
+    if data.reader != "tabular":
+        return told
+    if tabular.impressions.file and not tabular.interactions:
+        return told and tabular.impressions.labels == "ratings"
+    return told and bool(tabular.rating)
 
 
 def words(domain: str, rated: bool = True) -> Domain:

@@ -16,7 +16,7 @@ from rec.interactions import order_interactions
 from rec.lists import Lists, Ranker, chosen_lists, fill_lists, list_states, own_blocks
 from rec.negatives import Seen
 from rec.ranges import Ranges
-from rec.shown import lists_table, shown_lists
+from rec.shown import NOT_KEPT, lists_table, shown_lists
 from rec.tables import LISTS
 
 Integers = npt.NDArray[np.int64]
@@ -126,8 +126,10 @@ class Worker:
     ) -> Made:
         """Lists as they were shown."""
         start, end = self.ranges.starts[number : number + 2]
-        rows = kept_rows(shown.rows(number), self.kept.users[start:end], self.kept.items)
+        every = shown.rows(number)
+        rows = kept_rows(every, self.kept.users[start:end], self.kept.items)
         found = shown_lists(rows, interactions, self.prepare)
+        found.dropped[NOT_KEPT] += every["list"].n_unique() - rows["list"].n_unique()
         owners = found.lists["user"].to_numpy()
         table = lists_table(found.lists, users, splits, self.items)
         return Made(owners, iter([table]), found.dropped, found.items)

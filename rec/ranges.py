@@ -53,7 +53,7 @@ class Ranges:
         return self.users.slice(start, end - start)
 
     def pairs(self, number: int) -> pl.DataFrame:
-        """Each pair of user and item of a range once, in no order.
+        """Each pair of user and item of a range once (or at each time), in no order.
 
         Columns: user (place in the range), item, rating, timestamp, usable.
         """
@@ -72,6 +72,9 @@ def build_ranges(
     shown: pl.DataFrame | None = None,
 ) -> tuple[Ranges, int]:
     """Number the users, and bring each range's rows together, one for a pair of user and item.
+
+    With `shown` a pair has a row for each of its times: items come back in lists, and a history
+    without what was taken again later would tell what comes.
 
     Takes the view `judged` (`rec.cleaning.judge_ratings`). `shown` are the users' further rows
     (`rec.impressions.shown_per_user`), which count towards the size of a range. Returns also how
@@ -96,7 +99,9 @@ def build_ranges(
     with registered(connection, "numbered_users", numbered):
         for number, rows in enumerate(_rows(connection, folder, len(ranges))):
             faults.update(dict(enumerate(np.bincount(rows["fault"].to_numpy()).tolist())))
-            pairs = one_per_pair(rows.filter(pl.col("item").is_not_null()), rejects)
+            pairs = one_per_pair(
+                rows.filter(pl.col("item").is_not_null()), rejects, each_time=shown is not None
+            )
             if len(ranges) == 1:
                 ranges.only.append(pairs)
             else:
@@ -134,8 +139,8 @@ def _rows(
             progress.update()
 
 
-def one_per_pair(rows: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-    """Of rows of one pair of user and item the latest usable one.
+def one_per_pair(rows: pl.DataFrame, rejects: Rejects, each_time: bool = False) -> pl.DataFrame:
+    """Of rows of one pair of user and item the latest usable one, or one for `each_time`.
 
     Of rows of one time the highest rating stays: a total order, whatever the order of the rows.
     """
@@ -148,14 +153,16 @@ def one_per_pair(rows: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
         place = np.searchsorted(twice, pair).clip(max=len(twice) - 1)
         repeated = pl.Series(twice[place] == pair)
         several = rows.with_columns(pair=pair).filter(repeated)
-        rows = pl.concat([rows.filter(~repeated), _latest(several, rejects)])
+        rows = pl.concat([rows.filter(~repeated), _latest(several, rejects, each_time)])
     return rows.select("user", "item", "rating", "timestamp", "usable")
 
 
-def _latest(rows: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-    order = ["pair", "usable", "timestamp", "rating", "file", "row"]
-    rows = rows.sort(order)
+def _latest(rows: pl.DataFrame, rejects: Rejects, each_time: bool) -> pl.DataFrame:
+    rows = rows.sort("pair", "usable", "timestamp", "rating", "file", "row")
     follows = pl.col("pair") == pl.col("pair").shift(-1)
+    if each_time:
+        follows &= pl.col("timestamp") == pl.col("timestamp").shift(-1)
+        follows &= pl.col("usable") == pl.col("usable").shift(-1)
     both = follows & pl.col("usable") & pl.col("usable").shift(-1)
     exact = both & pl.all_horizontal(
         pl.col(name) == pl.col(name).shift(-1) for name in ("timestamp", "rating")

@@ -22,7 +22,7 @@ Figures = Mapping[str, Any]
 #: The relations and reasons of prepare.json in words: what was left out, and a note.
 RELATIONS = {
     "ratings": "Ratings",
-    "impressions": "Shown items",
+    "impressions": "Rows of the log",
     "items": "Items",
     "users": "Users",
     "lists": "Lists",
@@ -37,6 +37,8 @@ REASONS = {
     "label missing or not a number": ("Without a label", "or with one that is not a number"),
     "timestamp missing or not a number": ("Without a time", "or with one that is not a number"),
     "timestamp impossible": ("At an impossible time", "before 1970 or after 2099"),
+    "label out of range": ("With a label out of range", "data.tabular.impressions.labels"),
+    "position not a number": ("With a position that is not a number", ""),
     "list of several users": ("Of lists of several users", ""),
     "exact duplicate": ("Exact duplicates", "same user, item, rating and time; one stays"),
     "repeated user and item": ("Earlier ratings of the same item", "the user's latest stays"),
@@ -56,6 +58,7 @@ REASONS = {
     "too few items left as negatives": ("Without enough negatives", "the user knows most items"),
     "beyond prepare.lists_per_user": ("Beyond the user's first lists", "prepare.lists_per_user"),
     "user without interactions": ("Of users without interactions", ""),
+    "user not kept": ("Of users that are not kept", "see what was left out of the users"),
     "shown again in the list": ("Shown again in their list", "the first place stays"),
     "beyond prepare.list_size": ("Beyond the first places of their list", "prepare.list_size"),
     "within the profile part": ("Within the profile part", "which the LLM may read"),

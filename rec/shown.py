@@ -20,11 +20,12 @@ Counts = Counter[str]
 
 #: Why a list is not re-ranked; of several reasons the first.
 NO_INTERACTIONS = "user without interactions"
+NOT_KEPT = "user not kept"
 WITHIN_PROFILE = "within the profile part"
 NO_POSITIVE = "without a positive"
 NO_NEGATIVE = "without a negative"
 TOO_MANY = "beyond prepare.lists_per_user"
-REASONS = (NO_INTERACTIONS, WITHIN_PROFILE, NO_POSITIVE, NO_NEGATIVE, TOO_MANY)
+REASONS = (NO_INTERACTIONS, NOT_KEPT, WITHIN_PROFILE, NO_POSITIVE, NO_NEGATIVE, TOO_MANY)
 #: Why an item of a list is not in it, or not again.
 AGAIN = "shown again in the list"
 CUT = "beyond prepare.list_size"

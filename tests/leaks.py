@@ -36,7 +36,7 @@ def check_leaks(
     profile part; `published` are list, item, label (0 or 1) and timestamp of all their rows that
     have no fault.
     """
-    _check_users(tables)
+    _check_users(tables, ["timestamp"] if published is not None else [])
     lists = tables.lists.join(
         tables.users.select("user", "profile_interactions"), on="user", how="left"
     )
@@ -111,15 +111,18 @@ def _check_made(
         assert met.is_empty(), f"negative that was interacted with: {met.head(1).rows()}"
 
 
-def _check_users(tables: Tables) -> None:
-    """Each user in one split; histories whole, in the order of time, the profile part first."""
+def _check_users(tables: Tables, again: list[str]) -> None:
+    """Each user in one split; histories whole, in the order of time, the profile part first.
+
+    An item is in a history once, or once for each value of the columns `again`.
+    """
     users, interactions = tables.users, tables.interactions
     assert users["user"].is_unique().all()
     split = tables.lists.select("user", "split").unique().sort("user")
     assert split.equals(users.select("user", "split")), "a user's lists in another split"
     count = tables.lists.group_by("user").len().sort("user")
     assert count["len"].to_list() == users["lists"].to_list()
-    assert interactions.select("user", "item").is_unique().all()
+    assert interactions.select("user", "item", *again).is_unique().all()
     assert interactions.select("user", "position").equals(
         interactions.select("user", "position").sort("user", "position")
     )

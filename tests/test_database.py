@@ -36,6 +36,14 @@ def test_unknown_limit_names_the_key(tmp_path: Path, limit: str) -> None:
         pass
 
 
+def test_a_limit_that_is_too_little_names_the_key(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RecError, match=r"^machine\.memory_limit: 5MB is too little \(.*\)$"),
+        connect(tmp_path, "5MB", 2) as connection,
+    ):
+        connection.execute("CREATE TABLE t AS SELECT list(range) AS n FROM range(3000000)")
+
+
 def test_more_than_the_limit_spills(tmp_path: Path) -> None:
     with connect(tmp_path, "60MB", 1) as connection:
         connection.execute("CREATE TABLE big AS SELECT range AS n FROM range(8000000)")

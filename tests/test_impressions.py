@@ -30,7 +30,7 @@ from tests.prepared import DATA, FAULTS, Fault
 ITEMS = pl.DataFrame({"item": ["a", "b", "c", "d"]})
 SHOP = replace(DATA, tabular=Tabular(impressions=Impressions(file="log")))
 RAW = dict.fromkeys(("list", "user", "item"), pl.String) | {
-    "place": pl.Int32,
+    "place": pl.String,
     "label": pl.String,
     "timestamp": pl.String,
     "file": pl.String,
@@ -40,7 +40,7 @@ CHECKED = {
     "list": "VARCHAR",
     "user": "VARCHAR",
     "item_code": "UINTEGER",
-    "place": "INTEGER",
+    "place": "DOUBLE",
     "label": "FLOAT",
     "positive": "TINYINT",
     "timestamp": "BIGINT",
@@ -56,7 +56,7 @@ class Line(NamedTuple):
     list: str | None = "s1"
     user: str | None = "u"
     item: str | None = "a"
-    place: int | None = 1
+    place: Any = 1
     label: Any = 0
     timestamp: Any = 100
 
@@ -72,7 +72,7 @@ class Checked(NamedTuple):
 def raw_of(lines: Sequence[Line]) -> pl.DataFrame:
     """Lines of one file, numbered from 1."""
     rows = [
-        (*line[:4], *(None if cell is None else str(cell) for cell in line[4:]), "log", number)
+        (*line[:3], *(None if cell is None else str(cell) for cell in line[3:]), "log", number)
         for number, line in enumerate(lines, 1)
     ]
     return pl.DataFrame(rows, schema=RAW, orient="row")
@@ -92,14 +92,18 @@ def fill(connection: duckdb.DuckDBPyConnection, raw: pl.DataFrame, faults: Seque
 
 
 def checked(
-    lines: Sequence[Line] | pl.DataFrame, faults: Sequence[Fault] = (), positive: float = 4.0
+    lines: Sequence[Line] | pl.DataFrame,
+    faults: Sequence[Fault] = (),
+    positive: float = 4.0,
+    labels: str = "clicks",
 ) -> Checked:
     raw = lines if isinstance(lines, pl.DataFrame) else raw_of(lines)
     rejects = Rejects()
     with duckdb.connect() as connection:
         fill(connection, raw, faults)
         unreadable(connection, rejects)
-        data = replace(SHOP, positive_rating=positive)
+        tabular = Tabular(impressions=Impressions(file="log", labels=labels))
+        data = replace(SHOP, positive_rating=positive, tabular=tabular)
         read = check_impressions(connection, data, rejects)
         described = connection.sql("DESCRIBE checked_impressions").fetchall()
         assert {name: kind for name, kind, *_ in described} == CHECKED
@@ -122,6 +126,8 @@ def checked(
         (Line(label="yes"), "label missing or not a number"),
         (Line(label="nan"), "label missing or not a number"),
         (Line(label="inf"), "label missing or not a number"),
+        (Line(label="2"), "label out of range"),
+        (Line(place="top"), "position not a number"),
         (Line(timestamp=None), "timestamp missing or not a number"),
         (Line(timestamp="soon"), "timestamp missing or not a number"),
         (Line(timestamp=0), "timestamp impossible"),
@@ -153,20 +159,21 @@ def test_what_can_be_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "positive"),
+    ("meaning", "labels", "positive"),
     [
-        (["0", "1", "1"], [0, 1, 1]),
-        (["0", "1", "2"], [0, 0, 0]),
-        (["0", "1", "4.1"], [0, 0, 1]),
-        (["4.0999", "4.1", "5"], [0, 1, 1]),
-        (["1", "?", "0"], [1, None, 0]),
-        (["1", "nan", "0"], [1, None, 0]),
+        ("clicks", ["0", "1", "1.0"], [0, 1, 1]),
+        ("clicks", ["0", "1", "2"], [0, 1, None]),
+        ("clicks", ["1", "?", "nan"], [1, None, None]),
+        ("ratings", ["0", "1", "4.1"], [0, 0, 1]),
+        ("ratings", ["4.0999", "4.1", "5"], [0, 1, 1]),
+        ("ratings", ["0.5", "5.5", "-1"], [None, None, None]),
     ],
 )
-def test_labels_are_clicks_where_all_are_0_or_1(
-    labels: list[str], positive: list[int | None]
+def test_labels_are_clicks_or_ratings(
+    meaning: str, labels: list[str], positive: list[int | None]
 ) -> None:
-    found = checked([Line(label=label) for label in labels], positive=4.1).rows
+    lines = [Line(label=label) for label in labels]
+    found = checked(lines, positive=4.1, labels=meaning).rows
     used = found.with_columns(pl.when(pl.col("fault").is_null()).then("positive").alias("positive"))
     assert used["positive"].to_list() == positive
 
@@ -211,7 +218,7 @@ LINES = st.lists(
         st.sampled_from(["s1", "s2", " s2", "s3", "", None]),
         st.sampled_from(["u", "v", "u", "v ", "", None]),
         st.sampled_from(["a", "b", "c", "a", "x", " ", None]),
-        st.sampled_from([None, 0, 1, -2]),
+        st.sampled_from([None, 0, 0.5, 2**40, "top"]),
         st.sampled_from(["0", "1", "0", "1", "3.5", "nan", "-inf", "x", None]),
         st.sampled_from(["1", "7", "7.9", "0", "-4", "9e9", "x", None]),
     ),
@@ -230,7 +237,7 @@ def number(value: str | None) -> float | None:
         return None
 
 
-def fault(line: Line, lines: Sequence[Line]) -> str | None:
+def fault(line: Line, lines: Sequence[Line], meaning: str) -> str | None:
     """Why a line is not used: the policy in plain words."""
     name, user, item = map(text, line[:3])
     if name is None or user is None or item is None:
@@ -240,6 +247,10 @@ def fault(line: Line, lines: Sequence[Line]) -> str | None:
     label, time = number(line.label), number(line.timestamp)
     if label is None or not math.isfinite(label):
         return "label missing or not a number"
+    if label not in (0, 1) if meaning == "clicks" else label != 0 and not 1 <= label <= 5:
+        return "label out of range"
+    if line.place == "top":
+        return "position not a number"
     if time is None:
         return "timestamp missing or not a number"
     if not 1 <= round(time) <= 4_102_444_800:
@@ -249,15 +260,14 @@ def fault(line: Line, lines: Sequence[Line]) -> str | None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(LINES)
-def test_faults_are_those_of_the_policy(lines: list[Line]) -> None:
-    found = checked(lines)
-    reasons = [fault(line, lines) for line in lines]
+@given(LINES, st.sampled_from(["clicks", "ratings"]))
+def test_faults_are_those_of_the_policy(lines: list[Line], meaning: str) -> None:
+    found = checked(lines, labels=meaning)
+    reasons = [fault(line, lines, meaning) for line in lines]
     assert found.rows["fault"].to_list() == reasons
     assert found.read == len(lines)
     assert found.rejects.of("impressions") == Counter(filter(None, reasons))
-    finite = [n for line in lines if (n := number(line.label)) is not None and math.isfinite(n)]
-    least = 1 if {0, 1} >= set(finite) else 4
+    least = 1 if meaning == "clicks" else 4
     for line, positive, why in zip(lines, found.rows["positive"], reasons, strict=True):
         assert why or positive == (float(line.label) >= least)
 

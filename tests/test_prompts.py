@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rec.config import Params, Tabular
+from rec.config import Impressions, Params, Tabular
 from rec.params import load_params
 from rec.prompts import DOMAINS, instructions, is_rated, user_prompts, words
 from rec.tables import INTERACTIONS, ITEMS, PROMPTS, USERS, check_schema
@@ -258,6 +258,21 @@ def params(**data: Any) -> Params:
         ({"reader": "tabular"}, True),
         ({"reader": "tabular", "tabular": Tabular(rating="")}, False),
         ({"positive_rating": 1}, False),
+        ({"reader": "tabular", "tabular": Tabular(impressions=Impressions("log.csv"))}, False),
+        (
+            {
+                "reader": "tabular",
+                "tabular": Tabular(rating="", impressions=Impressions("log", labels="ratings")),
+            },
+            True,
+        ),
+        (
+            {
+                "reader": "tabular",
+                "tabular": Tabular("orders.csv", impressions=Impressions("log.csv")),
+            },
+            True,
+        ),
     ],
 )
 def test_whether_the_data_tells_dislikes(data: dict[str, Any], expected: bool) -> None:

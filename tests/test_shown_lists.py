@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rec.config import Data, Impressions, Tabular
+from rec.config import Data, Impressions, Prepare, Tabular
 from rec.datasets import Source, read
 from tests.leaks import check_leaks
 from tests.prepared import DATA, PREPARE, Prepared, prepare_filled
@@ -56,10 +56,10 @@ def shop(folder: Path, orders: bool, clock: bool) -> Data:
     return replace(DATA, reader="tabular", path=str(folder), tabular=tabular)
 
 
-def prepared(data: Data) -> Prepared:
+def prepared(data: Data, knobs: Prepare = KNOBS) -> Prepared:
     """The tables of a data set."""
     return prepare_filled(
-        lambda connection, work: read(Source(Path(data.path), work, data, connection)), KNOBS, data
+        lambda connection, work: read(Source(Path(data.path), work, data, connection)), knobs, data
     )
 
 
@@ -81,6 +81,34 @@ def test_lists_are_those_that_were_shown(tmp_path: Path, orders: bool, clock: bo
     assert tables.summary["impressions"] == len(shown)
     lost = dropped["shown items"]["beyond prepare.list_size"]
     assert lost > 0 and tables.lists["items"].list.len().max() == KNOBS.list_size
+
+
+def test_histories_hold_what_is_taken_again_later(tmp_path: Path) -> None:
+    """Else an item of a list would be known to be left by standing in the history."""
+    tables = prepared(shop(tmp_path / "shop", orders=False, clock=True))
+    shown, _ = log()
+    clicks = shown.filter(pl.col("clicked") == 1).unique(["user", "item", "timestamp"])
+    times = shown.group_by("list").agg(pl.col("timestamp").min().alias("time"))
+    lists = tables.lists.join(times, on="list")
+    before = (
+        lists.select("list", "user", "time")
+        .join(clicks.select("user", "timestamp"), on="user")
+        .filter(pl.col("timestamp") < pl.col("time"))
+        .group_by("list")
+        .len()
+    )
+    assert (
+        lists.join(before, on="list").select(pl.col("position") == pl.col("len")).to_series().all()
+    )
+    again = clicks.group_by("user", "item").len().filter(pl.col("len") > 1)
+    assert len(again) > 10
+
+
+def test_lists_of_users_who_are_not_kept_are_counted(tmp_path: Path) -> None:
+    data = shop(tmp_path / "shop", orders=False, clock=True)
+    kept = prepared(data).summary["dropped"]["lists"]["user not kept"]
+    dropped = prepared(data, replace(KNOBS, users=30)).summary["dropped"]["lists"]
+    assert dropped["user not kept"] == kept + 30 * 12
 
 
 def test_size_of_ranges_changes_no_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import gzip
 import hashlib
 import lzma
 import re
@@ -9,14 +11,19 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
 
 from rec.errors import RecError
 from rec.files import atomic_path
 
+#: Reasons why a row of a file is none.
+UNPARSEABLE = "unparseable"
+WRONG_ENCODING = "wrong encoding"
+CHUNK_BYTES = 1 << 22  # read at once
 #: What reading a damaged, encrypted or strangely packed archive raises.
 UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
@@ -60,15 +67,32 @@ def find(path: Path, work: Path) -> dict[str, Found]:
     A file wins over a member of the same name, as that of an archive unpacked beside it. Hidden
     files are passed over.
     """
+    plain, packed = _every(path, work)
+    return _by_name(packed) | _by_name(plain)
+
+
+def matching(path: Path, work: Path, pattern: str) -> list[Found]:
+    """The files at `path` whose bare name, or whose name below `path`, is of a pattern; sorted."""
+    plain, packed = _every(path, work)
+    found = {
+        file.name: file
+        for bare, file in (*packed, *plain)
+        if not bare.startswith(".")
+        and (fnmatch.fnmatch(bare, pattern) or fnmatch.fnmatch(file.name, pattern))
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def _every(path: Path, work: Path) -> tuple[list[tuple[str, Found]], list[tuple[str, Found]]]:
+    """All files at `path` with their bare names: those that lie there, and those in archives."""
     if not path.exists():
         raise RecError(f"{path}: no such file or folder")
     paths = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     base = path if path.is_dir() else path.parent
     archives = [p for p in paths if p.suffix.lower() == ".zip" and not p.name.startswith(".")]
-    plain = [Found(one_line(str(p.relative_to(base))), p) for p in paths if p not in archives]
-    found = _by_name((file.source.name, file) for file in plain)
-    packed = (pair for archive in archives for pair in _members(archive, base, work))
-    return _by_name(packed) | found
+    plain = [(p.name, Found(one_line(str(p.relative_to(base))), p)) for p in paths]
+    packed = [pair for archive in archives for pair in _members(archive, base, work)]
+    return [pair for pair in plain if pair[1].source not in archives], packed
 
 
 def required(found: Mapping[str, Found], name: str, path: Path) -> Found:
@@ -88,6 +112,13 @@ def work_path(work: Path, name: str, kind: str = "") -> Path:
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     bare = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(name).name)[-80:]
     return work / f"{digest}-{bare}{kind}"
+
+
+def open_unpacked(path: Path) -> BinaryIO:
+    """The bytes of a file, unpacked if it is gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
 
 
 def unreadable(name: str, error: BaseException) -> RecError:
@@ -115,7 +146,7 @@ def _members(archive: Path, base: Path, work: Path) -> Iterator[tuple[str, Found
         yield bare, Found(f"{name}:{one_line(member)}", archive, member, work)
 
 
-def _by_name(pairs: Iterator[tuple[str, Found]]) -> dict[str, Found]:
+def _by_name(pairs: Iterable[tuple[str, Found]]) -> dict[str, Found]:
     """The first of each bare name, with the names of its rivals."""
     found: dict[str, list[Found]] = {}
     for bare, file in pairs:

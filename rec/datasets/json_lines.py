@@ -22,8 +22,8 @@ import duckdb
 import polars as pl
 
 from rec.database import registered
-from rec.datasets.files import UNREADABLE, Found, unreadable
-from rec.datasets.text import UNPARSEABLE, VALUE_LENGTH, add_faults, create_faults, literal
+from rec.datasets.files import UNPARSEABLE, UNREADABLE, Found, unreadable
+from rec.datasets.text import VALUE_LENGTH, add_faults, create_faults, literal
 from rec.errors import RecError
 from rec.progress import bar
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rec.datasets.files import Found, find, required
+from rec.datasets.files import UNPARSEABLE, Found, find, required
 from rec.datasets.table_files import Column, open_table
-from rec.datasets.text import UNPARSEABLE, add_faults, delimited, header, literal
+from rec.datasets.text import add_faults, delimited, header, literal
 from rec.errors import RecError
 
 if TYPE_CHECKING:

@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import polars as pl
 
-from rec.datasets.files import UNREADABLE, Found, unreadable, work_path
+from rec.datasets.files import (
+    CHUNK_BYTES,
+    UNPARSEABLE,
+    UNREADABLE,
+    WRONG_ENCODING,
+    Found,
+    open_unpacked,
+    unreadable,
+    work_path,
+)
 from rec.errors import RecError
 
 #: Between the fields of a record; a line of a file that has it, or a NUL, is no text.
 SEPARATOR = "\x1f"
 NO_TEXT = (b"\x00", SEPARATOR.encode())
-UNPARSEABLE = "unparseable"
-WRONG_ENCODING = "wrong encoding"
-CHUNK_BYTES = 1 << 22
 LINE_BYTES = 1 << 26  # a longer line ends the reading
 RECORD_LINES, RECORD_BYTES = 1000, 1 << 20  # a record with quotes may take no more
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -54,7 +59,7 @@ def normalise(found: Found, work: Path, separator: str, faults: Faults) -> Recor
     text = work_path(work, found.name, ".records")
     writer = _Writer(found.name, separator, work_path(work, found.name, ".records.parquet"))
     try:
-        with _open(found.path) as file, text.open("wb") as out:
+        with open_unpacked(found.path) as file, text.open("wb") as out:
             left = b""
             for block, last in _blocks(file, found.name):
                 converted, left = writer.convert(left + block, last)
@@ -80,13 +85,6 @@ def _to_parquet(text: Path, path: Path) -> None:
         .sink_parquet(path, compression="lz4")
     )
     text.unlink()
-
-
-def _open(path: Path) -> BinaryIO:
-    """The bytes of a file, unpacked if it is gzip."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")
 
 
 def _blocks(file: BinaryIO, name: str) -> Iterator[tuple[bytes, bool]]:

@@ -9,7 +9,7 @@ no value becomes part of a path.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +18,8 @@ import duckdb
 import polars as pl
 
 from rec.database import registered
-from rec.datasets.files import Found, one_line, unreadable, work_path
-from rec.datasets.records import SEPARATOR, UNPARSEABLE, Faults, Records, normalise
+from rec.datasets.files import UNPARSEABLE, Found, one_line, unreadable, work_path
+from rec.datasets.records import SEPARATOR, Faults, Records, normalise
 from rec.datasets.text import add_faults, create_faults, literal
 from rec.errors import RecError
 
@@ -96,10 +96,21 @@ def open_table(
         raise RecError(f"{name}: unknown format; expected {', '.join(FORMATS)} (text also .gz)")
     if len(formats) > 1:
         raise RecError(f"{files[0].name}, {files[-1].name}: parts of one table in two formats")
-    asked = list({(c.name, c.many): c for c in columns if c.name}.values())
+    asked = _merged(columns)
     if formats == {"parquet"}:
         return _parquet(source.connection, files, asked)
     return _text(source, files, asked, formats.pop(), relation)
+
+
+def _merged(columns: Sequence[Column]) -> list[Column]:
+    """The columns that are asked for, each once: optional if it is so wherever it is asked for."""
+    merged: dict[tuple[str, bool], Column] = {}
+    for column in columns:
+        key = (column.name, column.many)
+        before = merged.get(key, column)
+        if column.name:
+            merged[key] = replace(before, optional=before.optional and column.optional)
+    return list(merged.values())
 
 
 def _require(found: Found, names: Sequence[str], columns: Sequence[Column]) -> None:

@@ -7,15 +7,12 @@ interactions and the impressions, each named by the first row that tells somethi
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from rec.config import Data, Impressions, Tabular
-from rec.datasets.files import Found, find, one_line, required
+from rec.datasets.files import Found, find, matching, one_line, required
 from rec.datasets.table_files import Cell, Column, Table, file_format, open_table
 from rec.datasets.text import create_faults, literal
 from rec.errors import RecError
@@ -28,6 +25,8 @@ TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 SIGNED = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 INTEGERS = (*SIGNED, *(f"U{name}" for name in SIGNED))
 FLOATS = ("FLOAT", "DOUBLE")
+#: Whole numbers below these are exact.
+EXACT = {"FLOAT": 2**24, "DOUBLE": 2**53}
 #: A date, or a date and a time, which may have an offset from UTC.
 DATE_TIME = (
     "^ *([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:[.,][0-9]+)?)?"
@@ -66,11 +65,15 @@ def read(source: Source) -> None:
         further = [_optional(column) for column in known] if interactions else known
         columns = [*_impression_columns(log), *further]
         impressions = open_table(source, files.impressions, columns, "impressions")
-        _view(source, "raw_impressions", _impressions(impressions, log, tabular.time_unit))
+        _view(
+            source,
+            "raw_impressions",
+            _impressions(impressions, log, log.time_unit or tabular.time_unit),
+        )
     if interactions:
         _view(source, "raw_ratings", _interactions(interactions, data))
     else:
-        _view(source, "raw_ratings", _clicked(source, data))
+        _view(source, "raw_ratings", _clicked(data))
     if files.items:
         columns = [_needed(tabular.item, "data.tabular.item"), *_item_columns(tabular)]
         items = open_table(source, files.items, columns, "items")
@@ -125,11 +128,15 @@ def _matching(
     source: Source, found: Mapping[str, Found], pattern: str, setting: str
 ) -> list[Found]:
     """The files that a name or a pattern means, in the order of their names."""
-    names = [pattern] if pattern in found else fnmatch.filter(sorted(found), pattern)
-    if pattern and not names:
+    if not pattern:
+        return []
+    if pattern in found:
+        return [required(found, pattern, source.path)]
+    parts = matching(source.path, source.work, pattern)
+    if not parts:
         shown = one_line(", ".join(sorted(found)[:20])) or "no file"
         raise RecError(f"{source.path}: no file {pattern!r}; found {shown}: set {setting}")
-    return [required(found, name, source.path) for name in names]
+    return parts
 
 
 # Which columns
@@ -199,31 +206,26 @@ def _impressions(table: Table, log: Impressions, unit: str) -> str:
         f"{_text(table.get(getattr(log, name)))} AS {name}" for name in ("list", "user", "item")
     )
     place, label = table.get(log.place), table.get(log.label)
-    number = f"try_cast({place.sql} AS INTEGER)" if place else "CAST(NULL AS INTEGER)"
     return (
-        f"SELECT {ids}, {number} AS place, {_label(label)} AS label,"
-        f" {_time(table.get(log.timestamp), unit)} AS timestamp, file, row FROM {table.relation}"
+        f"SELECT {ids}, {_number(place) if place else 'CAST(NULL AS DOUBLE)'} AS place,"
+        f" {_label(label)} AS label, {_time(table.get(log.timestamp), unit)} AS timestamp,"
+        f" file, row FROM {table.relation}"
     )
 
 
-def _clicked(source: Source, data: Data) -> str:
-    """The impressions with a positive label as interactions.
-
-    Where labels are clicks, a 1 stands for the best rating.
-    """
-    best = f"CAST({data.rating_maximum} AS DOUBLE)"
-    rating = best if labels_are_clicks(source.connection) else LABEL
+def _clicked(data: Data) -> str:
+    """The impressions that were clicked or rated as interactions, a click as the best rating."""
+    lowest, highest = (
+        f"CAST({end} AS DOUBLE)" for end in (data.rating_minimum, data.rating_maximum)
+    )
+    if data.tabular.impressions.labels == "clicks":
+        rating, given = highest, f"{LABEL} = 1"
+    else:
+        rating, given = LABEL, f"{LABEL} <> 0 AND {LABEL} BETWEEN {lowest} AND {highest}"
     return (
         f"SELECT user, item, {rating} AS rating, timestamp, file, row FROM raw_impressions"
-        f" WHERE {LABEL} > 0 AND isfinite({LABEL})"
+        f" WHERE {given}"
     )
-
-
-def labels_are_clicks(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether all labels of raw_impressions that are numbers are 0 or 1; else they are ratings."""
-    query = f"SELECT bool_and({LABEL} IN (0, 1)) FROM raw_impressions WHERE isfinite({LABEL})"
-    ((binary,),) = connection.sql(query).fetchall()
-    return bool(binary)
 
 
 def _items(table: Table, tabular: Tabular, item: str, further: str = "") -> str:
@@ -261,16 +263,22 @@ def _named_by_first(source: Source, parts: Sequence[tuple[Table, str, int]]) -> 
 
 
 def _text(cell: Cell | None) -> str:
-    """Text; null where it is empty. A whole number has no decimal point, as in 12.0."""
+    """Text; null where it is empty. A whole number has no decimal point, as in 12.0.
+
+    A number in floating point that is no longer exact is null: two ids could read the same.
+    """
     if cell is None:
         return "CAST(NULL AS VARCHAR)"
     if cell.type == "VARCHAR":
         return f"nullif({cell.sql}, '')"
     text = f"CAST({cell.sql} AS VARCHAR)"
-    if cell.type not in FLOATS:
+    if cell.type not in FLOATS and not cell.type.startswith("DECIMAL"):
         return text
-    whole = f"isfinite({cell.sql}) AND abs({cell.sql}) < 1e15 AND {cell.sql} = trunc({cell.sql})"
-    return f"CASE WHEN {whole} THEN CAST(CAST({cell.sql} AS BIGINT) AS VARCHAR) ELSE {text} END"
+    whole = f"{cell.sql} = trunc({cell.sql})"
+    number = f"CASE WHEN {whole} THEN CAST(CAST({cell.sql} AS HUGEINT) AS VARCHAR) ELSE {text} END"
+    if cell.type not in FLOATS:
+        return number
+    return f"CASE WHEN abs({cell.sql}) < {EXACT[cell.type]} THEN {number} END"
 
 
 def _number(cell: Cell) -> str:

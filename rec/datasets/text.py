@@ -7,23 +7,30 @@ line that is no record becomes a row of raw_faults with the number that it has i
 from __future__ import annotations
 
 import codecs
-import gzip
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 import duckdb
 import polars as pl
 
-from rec.datasets.files import UNREADABLE, Found, one_line, unreadable, work_path
+from rec.datasets.files import (
+    CHUNK_BYTES,
+    UNPARSEABLE,
+    UNREADABLE,
+    WRONG_ENCODING,
+    Found,
+    one_line,
+    open_unpacked,
+    unreadable,
+    work_path,
+)
 from rec.errors import RecError
 
 if TYPE_CHECKING:
     from rec.datasets import Source
 
-UNPARSEABLE = "unparseable"
-WRONG_ENCODING = "wrong encoding"
 #: Characters of a faulty line that are kept.
 VALUE_LENGTH = 200
 #: What stands for bytes that are no text.
@@ -32,7 +39,6 @@ BYTE_ORDER_MARK = "\ufeff"
 #: What is made of the columns row and line.
 Steps = Callable[[pl.LazyFrame], pl.LazyFrame]
 HEADER_BYTES = 1 << 16
-CHUNK_BYTES = 1 << 22
 
 
 def delimited(
@@ -75,7 +81,7 @@ def header(found: Found, separator: str, names: Mapping[str, str]) -> list[str]:
     A published name ends before a colon (RecBole's types). Raises RecError where one is missing.
     """
     try:
-        with _open(found.path) as file:
+        with open_unpacked(found.path) as file:
             line = file.readline(HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
     except UNREADABLE as error:
         raise unreadable(found.name, error) from error
@@ -178,7 +184,7 @@ def _converted(found: Found, work: Path, encoding: str) -> Path:
     path = work_path(work, found.name, ".utf8")
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     try:
-        with _open(found.path) as file, path.open("wb") as converted:
+        with open_unpacked(found.path) as file, path.open("wb") as converted:
             start = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8)
             converted.write(decoder.decode(start).encode())
             while chunk := file.read(CHUNK_BYTES):
@@ -187,10 +193,3 @@ def _converted(found: Found, work: Path, encoding: str) -> Path:
     except UNREADABLE as error:
         raise unreadable(found.name, error) from error
     return path
-
-
-def _open(path: Path) -> BinaryIO:
-    """The bytes of a file, unpacked if it is gzip."""
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path)) if packed else path.open("rb")

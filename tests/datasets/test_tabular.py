@@ -310,7 +310,7 @@ def test_impressions_alone(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name, LOG)
     rows, relations = impressions(tmp_path, impressions=Impressions(file=name))
     first = 2 if name[-3:] in ("csv", "tsv") else 1
-    assert [(*row[:4], float(row[4]), int(row[5]), *row[6:]) for row in rows] == [
+    assert [(*row[:3], *map(float, row[3:6]), *row[6:]) for row in rows] == [
         (str(r["list"]), r["user"], r["item"], r["position"], r["clicked"], r["timestamp"], name, i)
         for i, r in enumerate(LOG, first)
     ]
@@ -326,12 +326,13 @@ def test_labels_that_are_ratings_stay(tmp_path: Path) -> None:
     labels = ["0", "4", "nan"]
     rows = [{**row, "clicked": label} for row, label in zip(LOG, labels, strict=True)]
     write(tmp_path / "log.csv", [*rows, {**LOG[0], "clicked": "?", "position": "top"}])
-    rows_read, relations = impressions(tmp_path, impressions=Impressions(file="log.csv"))
+    log = Impressions(file="log.csv", labels="ratings")
+    rows_read, relations = impressions(tmp_path, impressions=log)
     assert [(place, label) for *_, place, label, _, _, _ in rows_read] == [
-        (1, "0"),
-        (2, "4"),
-        (1, "nan"),
-        (None, "?"),
+        ("1", "0"),
+        ("2", "4"),
+        ("1", "nan"),
+        ("top", "?"),
     ]
     assert relations.ratings.select("item", "rating").rows() == [("b", 4.0)]
 
@@ -388,6 +389,26 @@ def test_faults_of_impressions(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_bytes(delimited(LOG) + b"x\n")
     _, relations = impressions(tmp_path, impressions=Impressions(file="log.csv"))
     assert relations.faults.rows() == [("impressions", "unparseable", "log.csv", 5, "x")]
+
+
+def test_parts_of_one_name_in_folders(tmp_path: Path) -> None:
+    for year in (2023, 2024):
+        write(tmp_path / f"year={year}" / "part-0.csv", [{**row, "user": year} for row in ROWS])
+    pattern = "year=*/part-*.csv"
+    ratings, *_ = shop(tmp_path, interactions=pattern)
+    assert ratings["user"].to_list() == ["2023"] * len(ROWS) + ["2024"] * len(ROWS)
+    assert set(ratings["file"]) == {"year=2023/part-0.csv", "year=2024/part-0.csv"}
+
+
+@pytest.mark.parametrize("kind", [pl.Float64, pl.Decimal(20, 2)])
+def test_ids_that_are_numbers(tmp_path: Path, kind: Any) -> None:
+    numbers = pl.DataFrame({"user": [12, 2**53 - 1, 2**53 + 1]}).with_columns(
+        pl.col("user").cast(kind), item=pl.lit("a")
+    )
+    numbers.write_parquet(tmp_path / "orders.parquet")
+    ratings, *_ = shop(tmp_path, rating="", timestamp="", title="")
+    last = None if kind == pl.Float64 else str(2**53 + 1)
+    assert ratings["user"].to_list() == ["12", str(2**53 - 1), last]
 
 
 # Names and values of strangers

@@ -50,7 +50,7 @@ def test_names_that_mean_something_to_sql_or_globs(source: Source) -> None:
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 1 << 20])
 def test_conversion_in_chunks(source: Source, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(text, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr("rec.datasets.text.CHUNK_BYTES", chunk)
     content = "\ufeffé€😀\n\n".encode() + b"\xff\xfe\nx\xe2\x82"
     assert lines(source, content) == [(1, "é€😀"), (3, "\ufffd\ufffd"), (4, "x\ufffd")]
     assert not list(source.work.glob("*.utf8"))
