@@ -30,12 +30,18 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 LOSSES = ("sigmoid", "ipo", "robust", "hinge", "apo_zero", "sft")
 
 
-#: Variants of the comparison that no policy has a part in, in the order of the results table:
-#: lists as they were shown, by popularity, and re-rankers that know no text, the items' texts, and
-#: each user's history as text.
-BASELINES = ("shown", "popularity", "none", "items", "history")
-#: Those that are an order of the lists and no re-ranker.
-UNTRAINED = ("shown", "popularity")
+#: Variants of the comparison that are an order of the lists and no re-ranker, in the order of the
+#: results table: as shown, by popularity, at random.
+ORDERS = ("shown", "popularity", "random")
+#: Re-rankers that no policy has a part in: they know no text, random vectors in place of the texts
+#: (a control), the items' texts, and the items' texts with each user's history as text.
+BASELINES = ("none", "noise", "items", "history")
+#: Policies that are no round of DPO: fine-tuned on the chosen responses of the first round.
+FINE_TUNED = ("sft",)
+#: Re-ranking models, as their papers define them (`rec.rerank`).
+BACKBONES = ("dlcm", "prm", "setrank", "mir")
+#: How negatives are drawn. Lists as users were shown them have the protocol "shown" instead.
+NEGATIVES = ("popularity", "uniform")
 
 
 @dataclass
@@ -123,7 +129,9 @@ class Prepare:
     list_interactions: int = number(1)  # consecutive later interactions in a list that is made
     list_size: int = number(2)  # of a shown list the first items
     lists_per_user: int | None = None  # the first ones; null keeps all
-    negatives: str = choice("popularity", "uniform")
+    #: Protocols: one set of lists each, with the same positives. Rewards and pairs know the first
+    #: alone; the comparison is made with all.
+    negatives: list[str] = field(default=MISSING, metadata={"allowed": NEGATIVES})
     popularity_exponent: float = number(0, 2)
     valid_share: float = number(0.01, 0.9)
     test_share: float = number(0.01, 0.9)
@@ -160,6 +168,14 @@ class Encoder:
 
 
 @dataclass
+class Knowledge:
+    """What of a user's text becomes a vector."""
+
+    #: The response; history and response as one text (KAR); or a vector of each.
+    text: str = choice("response", "joint", "both")
+
+
+@dataclass
 class Sampling:
     """How responses are drawn from the LLM."""
 
@@ -181,15 +197,19 @@ class Sampling:
 
 @dataclass
 class Ranker:
-    """The re-ranker (PRM) with its knowledge adaptor, and how it is trained."""
+    """A re-ranker with its knowledge adaptor, and how it is trained."""
 
     embedding: int = number(1)
     hidden: int = number(1)
     heads: int = number(1)
     layers: int = number(1)
     history: int = number(1)  # most recent interactions that the history attention sees
+    loss: str = choice("listwise", "original")  # listwise softmax, or the model's own
+    adaptor: str = choice("hea", "mlp")  # KAR's hybrid experts, or one perceptron per source
+    adaptor_hidden: int = number(1)  # of an expert
     experts_shared: int = number(1)
     experts_specific: int = number(1)
+    similarity: bool = MISSING  # whether the cosine of user text and item text is a feature
     knowledge: int = number(1)  # width of an adapted knowledge vector
     dropout: float = number(0.0, 0.9)
     learning_rate: float = number(0.0)
@@ -204,14 +224,16 @@ class Reward:
     """The reward model: knowledge-augmented re-rankers, cross-fitted over the train users."""
 
     folds: int = number(2)
+    backbone: str = choice(*BACKBONES)
 
 
 @dataclass
 class Pairs:
     """Which responses of a user become a preference pair."""
 
+    measure: str = choice("ndcg@5", "map@5")  # what makes a response better
     per_user: int = number(1)  # the best with the worst, the second best with the second worst, ...
-    minimum_margin: float = number(0.0, 1.0)  # NDCG@5; the margin must be above it
+    minimum_margin: float = number(0.0, 1.0)  # of the measure; the margin must be above it
     length_ratio: float | None = None  # tokens of a pair's longer side by the shorter's; null: any
     degenerate: str = choice("drop", "keep")  # responses that repeat themselves
     maximum: int | None = None  # pairs kept, those of the largest margin; null keeps all
@@ -254,8 +276,9 @@ class Align:
 
 @dataclass
 class Rerank:
-    """The final comparison: fresh re-rankers, trained once per seed."""
+    """The final comparison: fresh re-rankers, one per variant, backbone, seed and protocol."""
 
+    backbones: list[str] = field(default=MISSING, metadata={"allowed": BACKBONES})
     seeds: list[int] = MISSING
 
 
@@ -263,7 +286,8 @@ class Rerank:
 class Evaluate:
     """Intervals of the results table."""
 
-    bootstrap: int = number(100)  # resamples of the test users
+    bootstrap: int = number(100)  # resamples of the test users and seeds
+    permutations: int = number(100)  # of the signs of the users' differences
 
 
 @dataclass
@@ -294,6 +318,7 @@ class Params:
     encoder: Encoder = field(default_factory=Encoder)
     prepare: Prepare = field(default_factory=Prepare)
     prompts: Prompts = field(default_factory=Prompts)
+    knowledge: Knowledge = field(default_factory=Knowledge)
     sampling: Sampling = field(default_factory=Sampling)
     ranker: Ranker = field(default_factory=Ranker)
     reward: Reward = field(default_factory=Reward)
@@ -302,9 +327,12 @@ class Params:
     rerank: Rerank = field(default_factory=Rerank)
     evaluate: Evaluate = field(default_factory=Evaluate)
     machine: Machine = field(default_factory=Machine)
+    orders: list[str] = field(default=MISSING, metadata={"allowed": ORDERS})
     baselines: list[str] = field(default=MISSING, metadata={"allowed": BASELINES})
-    policies: list[int] = MISSING  # 0 is the base LLM, t the LLM after round t
-    rounds: dict[str, int] = MISSING  # round of DPO: the policy whose responses it judges
+    #: 0 is the base LLM, t the LLM after round t of DPO; then those of `fine_tuned`.
+    policies: list[str] = MISSING
+    rounds: dict[str, str] = MISSING  # round of DPO: the policy whose responses it judges
+    fine_tuned: list[str] = MISSING  # of FINE_TUNED; may be empty
 
 
 def source_files(artifact: Data | LLM | Encoder) -> list[File]:
@@ -313,7 +341,7 @@ def source_files(artifact: Data | LLM | Encoder) -> list[File]:
     return {"registry": sources.registry, "public": sources.public}.get(artifact.source, [])
 
 
-def judged_policy(params: Params, round_: int) -> int:
+def judged_policy(params: Params, round_: int) -> str:
     """The policy whose responses a round judges. Raises RecError for a round that is not there."""
     if str(round_) not in params.rounds:
         rounds = ", ".join(params.rounds)

@@ -117,14 +117,22 @@ PAIRS: Schema = {
     "rejected_score": pl.Float64,
     "margin": pl.Float64,
 }
-#: Sorted by seed, list.
+#: RUNS.sample where no response was told, RUNS.backbone and RUNS.seed of an order of the lists.
+NO_SAMPLE = -1
+NO_BACKBONE = ""
+NO_SEED = 0
+#: One re-ranker (or the orders): the lists of validation and test users, ranked with each of their
+#: user's responses. Sorted by variant, protocol, list, sample. All metrics follow from `labels`.
 RUNS: Schema = {
     "variant": pl.String,
+    "backbone": pl.String,
+    "protocol": pl.String,  # how the negatives were drawn, or "shown"
     "seed": pl.Int64,
-    "list": pl.String,
+    "split": pl.String,  # "valid" or "test"
     "user": pl.String,
-    "ndcg@5": pl.Float64,
-    "map@5": pl.Float64,
+    "list": pl.String,
+    "sample": pl.Int32,
+    "labels": pl.List(pl.Int8),  # of the whole list, in the order that the variant gives it
 }
 
 

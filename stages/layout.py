@@ -15,7 +15,7 @@ TABLES = DATA / "tables"
 INTERACTIONS = TABLES / "interactions.parquet"
 ITEMS = TABLES / "items.parquet"
 USERS = TABLES / "users.parquet"
-LISTS = TABLES / "lists.parquet"
+LISTS = TABLES / "lists.parquet"  # of the first protocol, which rewards and pairs are made with
 REJECTS = TABLES / "rejects.parquet"  # the first rows of each kind that were left out
 PREPARED = TABLES / "prepare.json"  # counts: what was read, dropped and why
 STATISTICS = DATA / "stats.json"  # what the tables are: counts, distributions, baselines
@@ -32,44 +32,54 @@ HISTORY_VECTORS = CATALOGUE / "histories.parquet"
 
 WORK = Path(".cache")  # outside of DVC's outputs
 
+ORDER_RUNS = DATA / "runs" / "orders.parquet"  # the lists by each of `orders`
+COMPARISON = DATA / "comparison"  # what the results table rests on
+USER_METRICS = COMPARISON / "users.parquet"  # per user, variant, backbone, seed and protocol
+DIFFERENCES = COMPARISON / "differences.json"  # every comparison with interval, p and effect size
+
 METRICS = Path("metrics.json")
 PLOTS = Path("plots")
 REPORT = Path("report.html")
 
 
-def policy(number: int) -> Path:
-    """Folder of a policy: 0 is the base LLM, t the LLM after round t."""
-    return DATA / "policy" / str(number)
+def protocol_lists(protocol: str) -> Path:
+    """The lists of a further protocol: the same positives with other negatives."""
+    return TABLES / f"lists-{protocol}.parquet"
+
+
+def policy(name: str) -> Path:
+    """Folder of a policy: 0 is the base LLM, t the LLM after round t, sft the fine-tuned one."""
+    return DATA / "policy" / name
 
 
 ADAPTER = "adapter.gguf"
 
 
-def aligned(number: int) -> Path | None:
+def aligned(name: str) -> Path | None:
     """Folder of a policy that has a LoRA; None for the base."""
-    path = policy(number) / "policy.json"
+    path = policy(name) / "policy.json"
     settings = read_json(path)
     if not isinstance(settings, dict) or "adapter" not in settings:
         raise RecError(f"{path}: it must name the policy's adapter, or null for the base")
-    return policy(number) if settings["adapter"] else None
+    return policy(name) if settings["adapter"] else None
 
 
-def responses(policy: int) -> Path:
+def responses(policy: str) -> Path:
     """The texts that a policy wrote."""
     return DATA / "responses" / f"{policy}.parquet"
 
 
-def sampling_metrics(policy: int) -> Path:
+def sampling_metrics(policy: str) -> Path:
     """Counts over a policy's responses."""
     return DATA / "responses" / f"{policy}.json"
 
 
-def vectors(policy: int) -> Path:
+def vectors(policy: str) -> Path:
     """The vectors of a policy's responses."""
     return DATA / "vectors" / f"{policy}.parquet"
 
 
-def identifiability(policy: int) -> Path:
+def identifiability(policy: str) -> Path:
     """How well a policy's responses tell users apart."""
     return DATA / "vectors" / f"{policy}.json"
 
@@ -99,26 +109,36 @@ def pairs_metrics(round_: int) -> Path:
     return DATA / "pairs" / f"{round_}.json"
 
 
-def alignment(round_: int) -> Path:
-    """Folder of what a round's training logged."""
-    return DATA / "alignment" / str(round_)
+def alignment(policy: str) -> Path:
+    """Folder of what was logged while a policy was trained."""
+    return DATA / "alignment" / policy
 
 
-def alignment_curve(round_: int) -> Path:
-    """Training curve of a round, a row per optimiser step."""
-    return alignment(round_) / "curve.csv"
+def alignment_curve(policy: str) -> Path:
+    """Training curve of a policy, a row per optimiser step."""
+    return alignment(policy) / "curve.csv"
 
 
-def alignment_summary(round_: int) -> Path:
-    """Where a round's curve ended, and its accuracy on held-out pairs."""
-    return alignment(round_) / "summary.json"
+def alignment_summary(policy: str) -> Path:
+    """Where a policy's curve ended, and its accuracy on held-out pairs."""
+    return alignment(policy) / "summary.json"
 
 
-def runs(variant: str) -> Path:
-    """Per-list test metrics of a variant of the comparison."""
-    return DATA / "runs" / f"{variant}.parquet"
+def mediation(round_: int) -> Path:
+    """The links from a round's texts to the reward of fresh ones, with intervals."""
+    return DATA / "mediation" / f"{round_}.json"
 
 
-def training(variant: str) -> Path:
-    """How the re-rankers of a variant were trained: curves and best epochs."""
-    return DATA / "runs" / f"{variant}.json"
+def runs(variant: str, backbone: str, seed: int) -> Path:
+    """What a re-ranker made of the lists of validation and test users (table RUNS)."""
+    return DATA / "runs" / variant / f"{backbone}-{seed}.parquet"
+
+
+def training(variant: str, backbone: str, seed: int) -> Path:
+    """How a re-ranker of the comparison was trained, per protocol: curve and best epoch."""
+    return DATA / "runs" / variant / f"{backbone}-{seed}.json"
+
+
+def reranker(variant: str, backbone: str, seed: int) -> Path:
+    """Weights of a re-ranker of the comparison, of the first protocol."""
+    return DATA / "rerankers" / variant / f"{backbone}-{seed}.safetensors"
