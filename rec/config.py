@@ -210,6 +210,7 @@ class Ranker:
     experts_shared: int = number(1)
     experts_specific: int = number(1)
     similarity: bool = MISSING  # whether the cosine of user text and item text is a feature
+    precision: str = choice("auto", "fp32", "bf16")  # of products in training; ranking is fp32
     knowledge: int = number(1)  # width of an adapted knowledge vector
     dropout: float = number(0.0, 0.9)
     learning_rate: float = number(0.0)

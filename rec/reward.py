@@ -25,8 +25,8 @@ from rec.errors import RecError
 from rec.files import read_json
 from rec.machine import device
 from rec.rerank.features import Features, Knowledge
-from rec.rerank.prm import PRM
-from rec.rerank.training import Judged, Trained, judge, load, positive_rows, train
+from rec.rerank.reranker import Reranker, load
+from rec.rerank.training import Judged, Trained, judge, positive_rows, train
 from rec.tables import ALL_FOLDS, SCORES
 
 Floats = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ def fold_of(seed: int, user: str, folds: int) -> int:
 class RewardModel:
     """One fold's re-ranker, with what is needed to know which users it was trained on."""
 
-    model: PRM
+    model: Reranker
     fold: int
     folds: int
     seed: int
@@ -60,7 +60,13 @@ class RewardModel:
 
 
 def train_fold(
-    features: Features, knowledge: Knowledge, config: Ranker, seed: int, fold: int, folds: int
+    features: Features,
+    knowledge: Knowledge,
+    config: Ranker,
+    backbone: str,
+    seed: int,
+    fold: int,
+    folds: int,
 ) -> tuple[RewardModel, Trained]:
     """Train on the train users outside of `fold`, stop early on the validation users.
 
@@ -71,7 +77,9 @@ def train_fold(
         raise RecError(
             f"reward.folds: fold {fold} of {folds} leaves no train user; use fewer folds"
         )
-    trained = train(features, knowledge, config, seed + fold, users, features.users_of("valid"))
+    trained = train(
+        features, knowledge, config, backbone, seed + fold, users, features.users_of("valid")
+    )
     return RewardModel(trained.model, fold, folds, seed), trained
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from rec.config import Params
 from rec.knowledge import read_vectors
@@ -16,9 +17,11 @@ from rec.rerank.features import (
     Knowledge,
     build_features,
     item_knowledge,
+    random_knowledge,
     user_knowledge,
 )
-from rec.rerank.variants import HISTORY, NONE, ORDERS, policy_of
+from rec.rerank.training import positive_rows
+from rec.rerank.variants import HISTORY, NOISE, NONE, SHOWN, is_policy
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_table
 from stages import layout
 
@@ -42,35 +45,51 @@ def side_by_side(
         return list(pool.map(function, *zip(*calls, strict=True)))
 
 
-def features(params: Params) -> Features:
-    """Lists and histories of all users."""
+def protocols(params: Params) -> list[str]:
+    """The protocols of the comparison, the main one first."""
+    return [SHOWN] if params.data.tabular.impressions.file else params.prepare.negatives
+
+
+def features(params: Params, protocol: str | None = None) -> Features:
+    """Lists and histories of all users; the lists of the main protocol where none is named."""
+    main = protocol in (None, protocols(params)[0])
     return build_features(
         read_table(layout.ITEMS, ITEMS),
         read_table(layout.INTERACTIONS, INTERACTIONS),
-        read_table(layout.LISTS, LISTS),
+        read_table(layout.LISTS if main else layout.protocol_lists(str(protocol)), LISTS),
         params.ranker.history,
         (params.data.rating_minimum, params.data.rating_maximum),
     )
 
 
-def knowledge(built: Features, variant: str, policies: list[int]) -> Knowledge | None:
+def judged_rows(built: Features) -> Tensor:
+    """The lists of validation and test users that hold a positive."""
+    users = built.users_of("valid") + built.users_of("test")
+    return positive_rows(built, users, "validation and test")
+
+
+def knowledge(built: Features, variant: str, params: Params) -> Knowledge | None:
     """The text vectors that a variant gives to the re-ranker; None for no text."""
-    policy = policy_of(variant, policies)
-    if variant == NONE or variant in ORDERS:
+    told = is_policy(variant, params.policies)
+    if variant == NONE:
         return None
     items = item_knowledge(built, read_vectors(layout.ITEM_VECTORS))
-    if policy is not None:
-        return user_knowledge(built, items, read_vectors(layout.vectors(policy)), prompts())
+    if told:
+        return policy_knowledge(built, variant, params)
     if variant == HISTORY:
         return user_knowledge(built, items, read_vectors(layout.HISTORY_VECTORS), prompts())
+    if variant == NOISE:
+        return random_knowledge(built, items.dimension, params.seed)
     return items
 
 
-def policy_knowledge(built: Features, policy: int, policies: list[int]) -> Knowledge:
-    """The items' vectors and those of a policy's responses."""
-    known = knowledge(built, str(policy), policies)
-    assert known is not None
-    return known
+def policy_knowledge(built: Features, policy: str, params: Params) -> Knowledge:
+    """The items' vectors and those of a policy's responses, with the histories' where wanted."""
+    items = item_knowledge(built, read_vectors(layout.ITEM_VECTORS))
+    histories = None
+    if params.knowledge.text == "both":
+        histories = read_vectors(layout.HISTORY_VECTORS)
+    return user_knowledge(built, items, read_vectors(layout.vectors(policy)), prompts(), histories)
 
 
 def prompts() -> pl.DataFrame:

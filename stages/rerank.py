@@ -1,7 +1,7 @@
-"""Stage rerank VARIANT: fresh re-rankers of one variant, judged on the test users.
+"""Stage rerank VARIANT BACKBONE SEED: a fresh re-ranker per protocol, on the test users' lists.
 
-VARIANT is one of `baselines` in params.yaml (popularity, none, items, history, shown), or the
-number of a policy. Lists without a liked item cannot tell re-rankers apart and are left out.
+VARIANT is one of `baselines` in params.yaml or a policy. What it makes of validation users' lists
+is kept too. Lists without a liked item cannot tell re-rankers apart and are left out.
 """
 
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import click
 import polars as pl
 
-from rec.config import Params
+from rec.config import BACKBONES, Params
 from rec.files import write_json
-from rec.rerank.training import judge, positive_rows, train
-from rec.rerank.variants import ORDERS, policy_of, runs_table
+from rec.rerank.reranker import save
+from rec.rerank.training import rank, train
+from rec.rerank.variants import is_policy, runs_table
 from rec.tables import RUNS, write_table
 from stages import inputs, layout
 from stages.runner import stage
@@ -20,28 +21,42 @@ from stages.runner import stage
 
 @stage
 @click.argument("variant")
-def main(params: Params, variant: str) -> None:
-    """Train one re-ranker per seed and judge it on the test users."""
-    policy_of(variant, params.policies)
-    seeds = [0] if variant in ORDERS else params.rerank.seeds
-    results = inputs.side_by_side(params, run, [(params, variant, seed) for seed in seeds])
-    tables = [table for table, _ in results]
-    write_table(pl.concat(tables).sort("seed", "list"), layout.runs(variant), RUNS)
-    curves = [curve for _, curve in results if curve]
-    write_json(layout.training(variant), {"variant": variant, "seeds": curves})
+@click.argument("backbone", type=click.Choice(BACKBONES))
+@click.argument("seed", type=click.IntRange(min=0))
+def main(params: Params, variant: str, backbone: str, seed: int) -> None:
+    """Train a re-ranker per protocol and rank the lists of validation and test users."""
+    is_policy(variant, params.policies)
+    protocols = inputs.protocols(params)
+    calls = [(params, variant, backbone, seed, protocol) for protocol in protocols]
+    tables, curves = zip(*inputs.side_by_side(params, run, calls), strict=True)
+    runs = pl.concat(tables).sort("variant", "protocol", "list", "sample")
+    write_table(runs, layout.runs(variant, backbone, seed), RUNS)
+    described = {"variant": variant, "backbone": backbone, "seed": seed}
+    trained = dict(zip(protocols, curves, strict=True))
+    write_json(layout.training(variant, backbone, seed), {**described, "protocols": trained})
 
 
-def run(params: Params, variant: str, seed: int) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """One re-ranker: its RUNS rows and its training curve."""
-    features = inputs.features(params)
-    test = positive_rows(features, features.users_of("test"), "test")
-    if variant in ORDERS:
-        return runs_table(features, ORDERS[variant](features, test), variant, seed), {}
-    knowledge = inputs.knowledge(features, variant, params.policies)
+def run(
+    params: Params, variant: str, backbone: str, seed: int, protocol: str
+) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """One re-ranker: its RUNS rows and its training curve. The main protocol's is saved."""
+    features = inputs.features(params, protocol)
+    knowledge = inputs.knowledge(features, variant, params)
     users, valid = features.users_of("train"), features.users_of("valid")
-    trained = train(features, knowledge, params.ranker, seed, users, valid)
-    judged = judge(trained.model, features, knowledge, test)
-    return runs_table(features, judged, variant, seed), {"seed": seed, **trained.as_json()}
+    trained = train(features, knowledge, params.ranker, backbone, seed, users, valid)
+    if protocol == inputs.protocols(params)[0]:
+        save(trained.model, layout.reranker(variant, backbone, seed))
+    ranked = rank(trained.model, features, knowledge, inputs.judged_rows(features))
+    table = runs_table(
+        features,
+        knowledge,
+        ranked,
+        variant=variant,
+        protocol=protocol,
+        backbone=backbone,
+        seed=seed,
+    )
+    return table, trained.as_json()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 
 from rec.config import Params, judged_policy
 from rec.files import atomic_path, write_json
-from rec.rerank.training import save
+from rec.rerank.reranker import save
 from rec.reward import (
     Halves,
     describe,
@@ -39,12 +39,14 @@ def main(params: Params, round_: int) -> None:
         write_json(folder / "reward.json", {**described, "policy": policy, "split_half": found})
 
 
-def run(params: Params, policy: int, fold: int, folder: Path) -> tuple[dict[str, Any], Halves]:
+def run(params: Params, policy: str, fold: int, folder: Path) -> tuple[dict[str, Any], Halves]:
     """Train and save one fold's model: its curve, and what tells how reliable its scores are."""
     features = inputs.features(params)
-    knowledge = inputs.policy_knowledge(features, policy, params.policies)
+    knowledge = inputs.policy_knowledge(features, policy, params)
     folds = params.reward.folds
-    reward, trained = train_fold(features, knowledge, params.ranker, params.seed, fold, folds)
+    reward, trained = train_fold(
+        features, knowledge, params.ranker, params.reward.backbone, params.seed, fold, folds
+    )
     folder.mkdir(exist_ok=True)
     save(reward.model, weights_path(folder, fold))
     users = fold_users(features, reward)[:RELIABILITY_USERS]

@@ -20,10 +20,10 @@ def main(params: Params, round_: int) -> None:
     write_table(mean_over_folds(tables), layout.scores(round_), SCORES)
 
 
-def run(params: Params, policy: int, model: RewardModel) -> pl.DataFrame:
+def run(params: Params, policy: str, model: RewardModel) -> pl.DataFrame:
     """The scores of one fold's train users, and what its model makes of the validation users."""
     features = inputs.features(params)
-    knowledge = inputs.policy_knowledge(features, policy, params.policies)
+    knowledge = inputs.policy_knowledge(features, policy, params)
     return pl.concat([score(model, features, knowledge) for score in (score_fold, score_valid)])
 
 

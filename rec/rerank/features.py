@@ -64,10 +64,14 @@ class Features:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """Text vectors: of items and, where given, R responses of users."""
+    """Text vectors: of items and, where given, of R responses of users, each with S texts.
+
+    The texts of a response are the response itself and, where the re-ranker is told both, the
+    history that it was written about.
+    """
 
     items: Tensor  # float16 [items + 1, dim], zeros at padding
-    users: Tensor | None = None  # float16 [R, dim], sorted by user, sample
+    users: Tensor | None = None  # float16 [R, S, dim], sorted by user, sample
     first: Tensor | None = None  # [users] the row of a user's first response
     count: Tensor | None = None  # [users]
     samples: Tensor | None = None  # [R] the sample number of each row
@@ -76,6 +80,11 @@ class Knowledge:
     def dimension(self) -> int:
         """Width of a text vector."""
         return int(self.items.shape[1])
+
+    @property
+    def texts(self) -> int:
+        """How many texts about a user a response comes with: S, or 0."""
+        return 0 if self.users is None else int(self.users.shape[1])
 
     def first_responses(self) -> Knowledge:
         """The same, with each user's first response alone (the one of the lowest sample number)."""
@@ -92,7 +101,7 @@ class Batch:
     ratings: Tensor  # [B, H]
     categories: Tensor  # [items + 1, categories]
     item_vectors: Tensor | None  # [items + 1, dim]
-    user_vectors: Tensor | None  # [B, dim]
+    user_vectors: Tensor | None  # [B, S, dim]
 
     @property
     def mask(self) -> Tensor:
@@ -107,7 +116,7 @@ def batch(
     vectors = None
     if knowledge is not None and knowledge.users is not None:
         assert responses is not None
-        vectors = knowledge.users[responses].float()
+        vectors = knowledge.users[responses]
     return Batch(
         items=features.items[rows],
         labels=features.labels[rows],
@@ -243,11 +252,17 @@ def item_knowledge(features: Features, vectors: pl.DataFrame) -> Knowledge:
 
 
 def user_knowledge(
-    features: Features, items: Knowledge, vectors: pl.DataFrame, users: pl.DataFrame
+    features: Features,
+    items: Knowledge,
+    vectors: pl.DataFrame,
+    users: pl.DataFrame,
+    histories: pl.DataFrame | None = None,
 ) -> Knowledge:
     """Knowledge of items and users. `vectors`: key, sample, vector; `users`: key, user.
 
-    Users without lists are left out. Raises RecError where a user with lists has no vector.
+    With `histories` (key, sample, vector; one per user) each response comes with its user's history
+    as a second text. Users without lists are left out. Raises RecError where a user with lists has
+    no vector.
     """
     table = vectors.join(users.select("key", "user"), on="key", how="inner", maintain_order="left")
     table = table.filter(pl.col("user").is_in(features.users))
@@ -258,10 +273,38 @@ def user_knowledge(
     if not count.all():
         user = features.users[int(count.argmin())]
         raise RecError(f"vectors: user {user!r} has lists but no text; run the sampling stage")
+    texts = [table["vector"].to_numpy()[order]]
+    if histories is not None:
+        place = _numbers(table["key"], histories["key"], "history vectors: key")
+        texts.append(histories["vector"].to_numpy()[place][order])
     return replace(
         items,
-        users=_tensor(table["vector"].to_numpy()[order]),
+        users=_tensor(np.stack(texts, axis=1)),
         first=_tensor(np.cumsum(count) - count),
         count=_tensor(count),
         samples=_tensor(samples[order]),
+    )
+
+
+def random_knowledge(features: Features, dimension: int, seed: int) -> Knowledge:
+    """Random unit vectors in place of all texts, the control of the comparison.
+
+    Every item and every user has one, the same in each list.
+    """
+    rng = np.random.default_rng(seed)
+
+    def directions(count: int) -> npt.NDArray[np.float16]:
+        drawn = rng.normal(size=(count, dimension))
+        drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
+        return drawn.astype(np.float16)
+
+    items = directions(len(features.catalogue) + 1)
+    items[0] = 0
+    users = len(features.users)
+    return Knowledge(
+        items=_tensor(items),
+        users=_tensor(directions(users)[:, None]),
+        first=_tensor(np.arange(users)),
+        count=_tensor(np.ones(users, dtype=np.int64)),
+        samples=_tensor(np.zeros(users, dtype=np.int64)),
     )

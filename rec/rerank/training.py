@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rec.config import Ranker
 from rec.errors import RecError
-from rec.files import atomic_path, read_json, write_json
 from rec.progress import bar
-from rec.rerank.features import Batch, Features, Knowledge, batch
+from rec.rerank.features import Features, Knowledge, batch
+from rec.rerank.inputs import ITEMS, USERS, Shape
+from rec.rerank.losses import log_likelihood
 from rec.rerank.metrics import average_precision, ndcg
-from rec.rerank.prm import ITEMS, PRM, USERS, Shape, log_likelihood
+from rec.rerank.reranker import Reranker
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,7 +39,7 @@ class Epoch:
 class Trained:
     """A re-ranker with the weights of its best epoch, and how it came about."""
 
-    model: PRM
+    model: Reranker
     curve: list[Epoch]
     best: Epoch
 
@@ -71,6 +68,7 @@ def train(
     features: Features,
     knowledge: Knowledge | None,
     config: Ranker,
+    backbone: str,
     seed: int,
     train_users: list[str],
     valid_users: list[str],
@@ -91,14 +89,15 @@ def train(
     told = None if knowledge is None else knowledge.first_responses()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = _fresh(features, knowledge, config, train_users)
+        model = _fresh(features, knowledge, config, backbone, train_users)
+        prepared = model.inputs.prepared(knowledge)
         optimizer = _optimizer(model, config)
         generator = torch.Generator().manual_seed(seed)
         curve: list[Epoch] = []
         best, best_weights = -math.inf, model.state_dict()
         with bar("train", config.epochs, "epoch") as counter:
             for epoch in range(1, config.epochs + 1):
-                loss = _epoch(model, optimizer, features, knowledge, rows, generator)
+                loss = _epoch(model, optimizer, features, prepared, rows, generator)
                 judged = judge(model, features, told, valid_rows)
                 curve.append(Epoch(epoch, loss, float(user_means(features, judged).mean())))
                 counter.update()
@@ -124,19 +123,24 @@ def positive_rows(features: Features, users: list[str], name: str) -> Tensor:
 
 
 def _fresh(
-    features: Features, knowledge: Knowledge | None, config: Ranker, train_users: list[str]
-) -> PRM:
-    shape = Shape(len(features.catalogue), features.categories.shape[1])
+    features: Features,
+    knowledge: Knowledge | None,
+    config: Ranker,
+    backbone: str,
+    train_users: list[str],
+) -> Reranker:
+    sizes = (len(features.catalogue), features.categories.shape[1])
+    shape = Shape(*sizes)
     if knowledge is not None:
-        users = knowledge.users is not None
-        shape = dataclasses.replace(shape, dimension=knowledge.dimension, users=users)
-    model = PRM(shape, config).to(features.items.device)
+        shape = Shape(*sizes, knowledge.dimension, knowledge.texts)
+    model = Reranker(shape, config, backbone).to(features.items.device)
     if knowledge is not None:
-        model.adaptor.calibrate(ITEMS, knowledge.items[1:])
+        adaptor = model.inputs.adaptor
+        adaptor.calibrate(ITEMS, knowledge.items[1:])
         if knowledge.users is not None:
-            model.adaptor.calibrate(
-                USERS, knowledge.users[_responses_of(features, knowledge, train_users)]
-            )
+            own = knowledge.users[_responses_of(features, knowledge, train_users)]
+            for text, vectors in enumerate(own.unbind(1)):
+                adaptor.calibrate(USERS + text, vectors)
     return model
 
 
@@ -147,7 +151,7 @@ def _responses_of(features: Features, knowledge: Knowledge, users: list[str]) ->
     return chosen.to(knowledge.count.device).repeat_interleave(knowledge.count)
 
 
-def _optimizer(model: PRM, config: Ranker) -> torch.optim.Optimizer:
+def _optimizer(model: Reranker, config: Ranker) -> torch.optim.Optimizer:
     """AdamW; biases and norms are not decayed."""
     groups: list[dict[str, Any]] = [
         {"params": [p for p in model.parameters() if p.dim() > 1]},
@@ -159,7 +163,7 @@ def _optimizer(model: PRM, config: Ranker) -> torch.optim.Optimizer:
 
 
 def _epoch(
-    model: PRM,
+    model: Reranker,
     optimizer: torch.optim.Optimizer,
     features: Features,
     knowledge: Knowledge | None,
@@ -175,7 +179,7 @@ def _epoch(
     for start in range(0, len(order), size):
         part = slice(start, start + size)
         inputs = batch(features, knowledge, order[part], None if drawn is None else drawn[part])
-        losses = -log_likelihood(model(inputs), inputs.labels)
+        losses = model.loss(model(inputs), inputs.labels)
         optimizer.zero_grad()
         losses.mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -201,21 +205,65 @@ def _draw(
     return knowledge.first[owner] + (uniform.to(rows.device) * count).long().clamp(max=count - 1)
 
 
-def judge(model: PRM, features: Features, knowledge: Knowledge | None, rows: Tensor) -> Judged:
-    """Re-rank the lists `rows` with every response of their users (once where there are none)."""
+@dataclass(frozen=True)
+class Ranked:
+    """M lists, each ranked with one response (or with none)."""
+
+    rows: npt.NDArray[np.int64]  # [M] the list
+    responses: npt.NDArray[np.int64]  # [M] the row of the response in Knowledge; -1 without
+    scores: Tensor  # [M, n], minus infinity at padding
+    labels: Tensor  # [M, n]
+
+
+def rank(model: Reranker, features: Features, knowledge: Knowledge | None, rows: Tensor) -> Ranked:
+    """Score the lists `rows` with every response of their users (once where there are none)."""
     responses = None
     if knowledge is not None and knowledge.users is not None:
         rows, responses = _with_responses(features, knowledge, rows)
+    return _rank(model, features, knowledge, rows, responses)
+
+
+@torch.inference_mode()
+def _rank(
+    model: Reranker,
+    features: Features,
+    knowledge: Knowledge | None,
+    rows: Tensor,
+    responses: Tensor | None,
+) -> Ranked:
     model.eval()
-    parts = []
+    knowledge = model.inputs.prepared(knowledge)
+    scores = []
     for start in range(0, len(rows), EVALUATION_ROWS):
         part = slice(start, start + EVALUATION_ROWS)
         chosen = None if responses is None else responses[part]
-        parts.append(_judge_batch(model, batch(features, knowledge, rows[part], chosen)))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    none = np.full(len(rows), -1)
-    numbers = none if responses is None else responses.cpu().numpy()
-    return Judged(rows.cpu().numpy(), numbers, *columns)
+        scores.append(model(batch(features, knowledge, rows[part], chosen)))
+    numbers = np.full(len(rows), -1) if responses is None else responses.cpu().numpy()
+    return Ranked(rows.cpu().numpy(), numbers, torch.cat(scores), features.labels[rows])
+
+
+def judge(model: Reranker, features: Features, knowledge: Knowledge | None, rows: Tensor) -> Judged:
+    """Re-rank the lists `rows` with every response of their users (once where there are none)."""
+    return _judged(rank(model, features, knowledge, rows))
+
+
+def judge_pairs(
+    model: Reranker, features: Features, knowledge: Knowledge, rows: Tensor, responses: Tensor
+) -> Judged:
+    """Re-rank the lists `rows` [M], each with one response row [M] of anybody's."""
+    return _judged(_rank(model, features, knowledge, rows, responses))
+
+
+def _judged(ranked: Ranked) -> Judged:
+    scores, labels = ranked.scores, ranked.labels
+    mask = ~scores.isneginf()
+    return Judged(
+        ranked.rows,
+        ranked.responses,
+        ndcg(scores, labels, 5, mask),
+        average_precision(scores, labels, 5, mask),
+        log_likelihood(scores, labels).double().cpu().numpy(),
+    )
 
 
 def _with_responses(
@@ -231,40 +279,9 @@ def _with_responses(
     return rows.repeat_interleave(count), knowledge.first[owner].repeat_interleave(count) + place
 
 
-@torch.inference_mode()
-def _judge_batch(model: PRM, inputs: Batch) -> tuple[Floats, Floats, Floats]:
-    scores, labels, mask = model(inputs), inputs.labels, inputs.mask
-    return (
-        ndcg(scores, labels, 5, mask),
-        average_precision(scores, labels, 5, mask),
-        log_likelihood(scores, labels).double().cpu().numpy(),
-    )
-
-
 def user_means(features: Features, judged: Judged) -> Floats:
     """NDCG@5 per user that has judged lists: the mean over the user's lists and responses."""
     owner = features.list_user.cpu().numpy()[judged.rows]
     count = np.bincount(owner)
     means: Floats = np.bincount(owner, weights=judged.ndcg)[count > 0] / count[count > 0]
     return means
-
-
-def save(model: PRM, weights: Path) -> None:
-    """Write the weights as safetensors, sizes and settings as JSON of the same name beside it."""
-    state = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    with atomic_path(weights) as temporary:
-        save_file(state, temporary)
-    shape, config = dataclasses.asdict(model.shape), dataclasses.asdict(model.config)
-    write_json(weights.with_suffix(".json"), {"shape": shape, "ranker": config})
-
-
-def load(weights: Path, place: str) -> PRM:
-    """Read what `save` wrote. Raises RecError where a file is missing, damaged or another's."""
-    described = read_json(weights.with_suffix(".json"))
-    try:
-        model = PRM(Shape(**described["shape"]), Ranker(**described["ranker"]))
-        model.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise RecError(f"{weights}: not a re-ranker that this code can read ({reason})") from error
-    return model.to(place).eval()

@@ -7,74 +7,107 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
-from rec.config import BASELINES
+from rec.config import BASELINES, ORDERS
 from rec.errors import RecError
-from rec.rerank.features import Features
-from rec.rerank.metrics import average_precision, ndcg
-from rec.rerank.training import Judged
-from rec.tables import RUNS
+from rec.rerank.features import Features, Knowledge
+from rec.rerank.training import Ranked
+from rec.seeds import derive_seed
+from rec.tables import NO_BACKBONE, NO_SAMPLE, NO_SEED, RUNS
 
 NONE = "none"  # no text at all
+NOISE = "noise"  # random vectors in place of the texts
 ITEMS = "items"  # the items' texts
 HISTORY = "history"  # the items' texts, and each user's history as text
 POPULARITY = "popularity"  # no re-ranker: by interactions of train users
 SHOWN = "shown"  # no re-ranker: the order in which the lists were shown
+RANDOM = "random"  # no re-ranker: any order
 
 
-def policy_of(variant: str, policies: list[int]) -> int | None:
-    """The policy whose responses a variant uses; None for a variant without responses.
+def is_policy(variant: str, policies: list[str]) -> bool:
+    """Whether a variant uses the responses of a policy.
 
-    Raises RecError for a variant that does not exist.
+    Raises RecError for a variant that is neither a policy nor a trained baseline.
     """
     if variant in BASELINES:
-        return None
-    if variant.isdecimal() and int(variant) in policies:
-        return int(variant)
-    names = ", ".join([*BASELINES, *map(str, policies)])
+        return False
+    if variant in policies:
+        return True
+    names = ", ".join([*BASELINES, *policies])
     raise RecError(f"variant {variant!r} does not exist; use one of {names}")
 
 
-def by_popularity(features: Features, rows: torch.Tensor) -> Judged:
-    """The metrics of lists ordered by popularity."""
-    return _ordered(features, rows, features.rank[features.items[rows]])
+def _by_popularity(features: Features, rows: Tensor, seed: int) -> Tensor:
+    return features.rank[features.items[rows]]
 
 
-def as_shown(features: Features, rows: torch.Tensor) -> Judged:
-    """The metrics of lists in the order that they have in their table."""
+def _as_shown(features: Features, rows: Tensor, seed: int) -> Tensor:
     items = features.items[rows]
-    places = torch.arange(items.shape[1], device=items.device)
-    return _ordered(features, rows, places.expand_as(items))
+    return torch.arange(items.shape[1], device=items.device).expand_as(items)
 
 
-def _ordered(features: Features, rows: torch.Tensor, places: torch.Tensor) -> Judged:
-    """The metrics of lists whose items stand at `places` [rows, n]."""
-    labels, mask = features.labels[rows], features.items[rows] > 0
-    none = np.full(len(rows), -1)
-    scores = (ndcg(-places, labels, 5, mask), average_precision(-places, labels, 5, mask))
-    return Judged(rows.cpu().numpy(), none, *scores, np.full(len(rows), np.nan))
+def _at_random(features: Features, rows: Tensor, seed: int) -> Tensor:
+    shape = features.items[rows].shape
+    generator = torch.Generator().manual_seed(derive_seed(seed, "random order"))
+    return torch.rand(shape, generator=generator).to(rows.device)
 
 
-#: The variants that are an order of the lists.
-ORDERS: dict[str, Callable[[Features, torch.Tensor], Judged]] = {
-    SHOWN: as_shown,
-    POPULARITY: by_popularity,
+#: The places of lists' items by each order, from features, lists and seed: [rows, n], any numbers.
+_PLACES: dict[str, Callable[[Features, Tensor, int], Tensor]] = {
+    SHOWN: _as_shown,
+    POPULARITY: _by_popularity,
+    RANDOM: _at_random,
 }
 
 
-def runs_table(features: Features, judged: Judged, variant: str, seed: int) -> pl.DataFrame:
-    """RUNS rows of one seed: per list, the mean over the responses of its user."""
-    rows, place = np.unique(judged.rows, return_inverse=True)
-    count = np.bincount(place)
-    owner = features.list_user.cpu().numpy()[rows]
-    return pl.DataFrame(
+def ordered(features: Features, order: str, rows: Tensor, seed: int) -> Ranked:
+    """The lists `rows` in an order that no re-ranker has made; `seed` is that of a random one."""
+    if order not in _PLACES:
+        raise RecError(f"order {order!r} does not exist; use one of {', '.join(ORDERS)}")
+    places = _PLACES[order](features, rows, seed).float()
+    scores = (-places).masked_fill(features.items[rows] == 0, -torch.inf)
+    return Ranked(rows.cpu().numpy(), np.full(len(rows), -1), scores, features.labels[rows])
+
+
+def runs_table(
+    features: Features,
+    knowledge: Knowledge | None,
+    ranked: Ranked,
+    *,
+    variant: str,
+    protocol: str,
+    backbone: str = NO_BACKBONE,
+    seed: int = NO_SEED,
+) -> pl.DataFrame:
+    """RUNS rows of one re-ranker: each list's labels in the order of its scores.
+
+    Equal scores keep the order of the list. Raises RecError for a score that is not a number.
+    """
+    scores, labels = ranked.scores.cpu().numpy(), ranked.labels.cpu().numpy().astype(np.int8)
+    if np.isnan(scores).any():
+        raise RecError(f"variant {variant!r}, seed {seed}: a score is not a number")
+    order = np.argsort(-scores, axis=1, kind="stable")
+    lengths = np.isfinite(scores).sum(1)
+    sorted_labels = np.take_along_axis(labels, order, axis=1)
+    cells = pl.Series(sorted_labels, dtype=pl.Array(pl.Int8, labels.shape[1])).arr.to_list()
+    owner = features.list_user.cpu().numpy()[ranked.rows]
+    samples = np.full(len(owner), NO_SAMPLE)
+    if knowledge is not None and knowledge.samples is not None:
+        samples = knowledge.samples.cpu().numpy()[ranked.responses]
+    users = pl.Series(features.users, dtype=pl.String).gather(owner)
+    table = pl.DataFrame(
         {
-            "variant": [variant] * len(rows),
-            "seed": [seed] * len(rows),
-            "list": [features.lists[row] for row in rows],
-            "user": [features.users[user] for user in owner],
-            "ndcg@5": np.bincount(place, weights=judged.ndcg) / count,
-            "map@5": np.bincount(place, weights=judged.average_precision) / count,
+            "variant": pl.Series([variant]).new_from_index(0, len(owner)),
+            "backbone": pl.Series([backbone]).new_from_index(0, len(owner)),
+            "protocol": pl.Series([protocol]).new_from_index(0, len(owner)),
+            "seed": np.full(len(owner), seed),
+            "split": pl.Series(features.splits, dtype=pl.String).gather(owner),
+            "user": users,
+            "list": pl.Series(features.lists, dtype=pl.String).gather(ranked.rows),
+            "sample": samples,
+            "labels": cells.list.head(pl.Series(lengths)),
         },
-        schema=dict(RUNS),
+        schema_overrides=dict(RUNS),
     )
+    return table.sort("variant", "protocol", "list", "sample")

@@ -1,0 +1,71 @@
+"""Attention over lists and histories, as several re-rankers use it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of [B, n, hidden] over [B, m, hidden] where `mask` [B, m] is True.
+
+    Lists are short: plain products, in the precision of autocast, are faster than a fused kernel.
+    """
+    query, keys, values = (part.unflatten(-1, (heads, -1)) for part in (query, keys, values))
+    logits = torch.einsum("bnhd,bmhd->bhnm", query, keys) * query.shape[-1] ** -0.5
+    logits = logits.masked_fill(~mask[:, None, None, :], -1e9)
+    return torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), values).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (arXiv 1706.03762, section 3.2) of [B, n, hidden]."""
+
+    def __init__(self, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.projections = nn.Linear(hidden, 3 * hidden)
+        self.output = nn.Linear(hidden, hidden)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """[B, n, hidden] to the same shape; padding, where `mask` is False, is not attended to."""
+        query, keys, values = self.projections(states).chunk(3, dim=-1)
+        output: Tensor = self.output(attend(query, keys, values, mask, self.heads))
+        return output
+
+
+class Block(nn.Module):
+    """An encoder block of the transformer (arXiv 1706.03762, section 3.1), norms behind the sums.
+
+    It is the encoder of PRM (arXiv 1904.06813, section 4.3), and SetRank's multi-head
+    self-attention block, MAB(X, X) (arXiv 1912.05891, section 4.2).
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.attention = SelfAttention(hidden, heads)
+        self.after_attention = nn.LayerNorm(hidden)
+        self.network = nn.Sequential(
+            nn.Linear(hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden)
+        )
+        self.after_network = nn.LayerNorm(hidden)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """[B, n, hidden] to the same shape; padding is not attended to."""
+        attended = functional.dropout(self.attention(states, mask), self.dropout, self.training)
+        states = self.after_attention(states + attended)
+        out = functional.dropout(self.network(states), self.dropout, self.training)
+        result: Tensor = self.after_network(states + out)
+        return result
+
+
+def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
+    """The fixed position table of the transformer, [length, width]: it has no longest list."""
+    places = torch.arange(length, device=device).unsqueeze(1)
+    rates = torch.exp(-math.log(10000.0) * torch.arange(0, width, 2, device=device) / width)
+    angles = places * rates
+    table = torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
+    return table[:, :width]

@@ -1,0 +1,60 @@
+"""DLCM, the deep listwise context model (arXiv 1804.05936)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rec.config import Ranker
+from rec.rerank.losses import attention_rank
+
+
+class DLCM(nn.Module):
+    """A GRU reads the list from its last item to its first; each item is scored in that context.
+
+    Section 4.2: the GRU gives an output o_i per item; its state after the first item, which it
+    reads last, is the list's context s_n. Section 4.3: the score is V (o_i * tanh(W s_n + b)), with
+    k = 2 units of V. The order of the list matters.
+
+    KAR's code differs: it reads the list forwards, puts batch norms before the product (which break
+    on a batch of one), takes a softmax of two outputs, and trains item by item.
+
+    Parameters, with h = hidden: 6h² + 6h of the GRU, 2h² + 2h of W and b, 2h of V.
+    """
+
+    UNITS = 2  # k of section 4.3
+    loss = staticmethod(attention_rank)
+
+    def __init__(self, config: Ranker) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.dropout = config.dropout
+        self.reader = nn.GRU(hidden, hidden, batch_first=True)
+        self.context = nn.Linear(hidden, self.UNITS * hidden)
+        self.weigh = nn.Linear(hidden, self.UNITS, bias=False)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Scores [B, n] of items [B, n, hidden], which are real where `mask` [B, n] is True."""
+        backwards = _backwards(mask)
+        states = functional.dropout(states, self.dropout, self.training)
+        read, _ = self.reader(_rows(states, backwards))
+        outputs = _rows(read, backwards)
+        context = torch.tanh(self.context(outputs[:, 0])).view(len(states), self.UNITS, -1)
+        weights = torch.einsum("buh,uh->bh", context, self.weigh.weight)
+        scores: Tensor = torch.einsum("bnh,bh->bn", outputs, weights)
+        return scores
+
+
+def _backwards(mask: Tensor) -> Tensor:
+    """For each list the places of its items from last to first, padding left where it is: [B, n].
+
+    It is its own inverse.
+    """
+    places = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+    reversed_places = mask.sum(1, keepdim=True) - 1 - places
+    return torch.where(mask, reversed_places, places)
+
+
+def _rows(states: Tensor, places: Tensor) -> Tensor:
+    return states.gather(1, places.unsqueeze(-1).expand_as(states))

@@ -1,0 +1,89 @@
+"""MIR, multi-level interaction re-ranking with the user's history (arXiv 2204.09370)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rec.config import Ranker
+from rec.rerank.attention import SelfAttention
+from rec.rerank.losses import pointwise
+
+FIELDS = 4  # parts of a vector that interact with each other as features
+
+
+class MIR(nn.Module):
+    """Candidates as a set, the history as a list, and attention between them (SLAttention).
+
+    Cross-item interaction: self-attention over the set gives V = [x, attended x], a bidirectional
+    LSTM over the history gives Q = [q, states]. Set-to-list interaction: the affinity of item i and
+    interaction j is V_i W Q_j (items) plus the weighted affinities of all pairs of their fields
+    (features), which fades with the age of the interaction at a rate that the history decides.
+    Through it each item gathers the history and each interaction the set. A perceptron scores
+    [V_i, history as i sees it, set as the history sees it]. Permuting the candidates permutes the
+    scores; the order of the history matters.
+
+    KAR's code differs: a GRU in place of the LSTM; no fading; attention weights with a column per
+    place, which make scores depend on the order of the set; and its adaptor's output goes unused.
+
+    Parameters, with h = hidden: 4h² + 4h of self-attention, 3h² + 4h of the LSTM (h / 2 a
+    direction), 4h² + h² / 4 + 16 of affinities, h + 1 of fading, 12h² + 4h + 1 of the perceptron.
+    """
+
+    loss = staticmethod(pointwise)
+
+    def __init__(self, config: Ranker) -> None:
+        super().__init__()
+        hidden = config.hidden
+        self.dropout = config.dropout
+        self.attention = SelfAttention(hidden, config.heads)
+        self.reader = nn.LSTM(hidden, hidden // 2, batch_first=True, bidirectional=True)
+        self.items = nn.Linear(2 * hidden, 2 * hidden, bias=False)
+        self.features = nn.Linear(2 * hidden // FIELDS, 2 * hidden // FIELDS, bias=False)
+        self.fields = nn.Parameter(torch.full((FIELDS, FIELDS), 1.0 / FIELDS))
+        self.fading = nn.Linear(hidden, 1)
+        self.score = nn.Sequential(
+            nn.Linear(6 * hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, 1)
+        )
+
+    def forward(self, states: Tensor, mask: Tensor, history: Tensor, past: Tensor) -> Tensor:
+        """Scores [B, n] of items [B, n, hidden] with histories [B, H, hidden], oldest first.
+
+        Items are real where `mask` [B, n] is True, interactions where `past` [B, H] is; a history
+        is padded on the left.
+        """
+        states = functional.dropout(states, self.dropout, self.training)
+        candidates = torch.cat([states, self.attention(states, mask)], dim=-1)
+        history = history * past.unsqueeze(-1)
+        read, _ = self.reader(history)
+        interactions = torch.cat([history, read * past.unsqueeze(-1)], dim=-1)
+        affinity = self._affinity(candidates, interactions, past)
+        seen = _weights(affinity, past.unsqueeze(1), 2) @ interactions
+        gathered = _weights(affinity, mask.unsqueeze(2), 1).transpose(1, 2) @ candidates
+        whole = (gathered * past.unsqueeze(-1)).sum(1) / past.sum(1, keepdim=True).clamp(min=1)
+        parts = [candidates, seen, whole.unsqueeze(1).expand_as(candidates)]
+        scores: Tensor = self.score(torch.cat(parts, dim=-1)).squeeze(-1)
+        return scores
+
+    def _affinity(self, candidates: Tensor, interactions: Tensor, past: Tensor) -> Tensor:
+        """[B, n, 2h] and [B, H, 2h] to [B, n, H]: items and features, fading with age."""
+        items = self.items(candidates)
+        features = self.features(candidates.unflatten(-1, (FIELDS, -1))).flatten(-2)
+        mixed = torch.einsum("fg,bjgd->bjfd", self.fields, interactions.unflatten(-1, (FIELDS, -1)))
+        affinity = items @ interactions.transpose(1, 2)
+        affinity = affinity + features @ mixed.flatten(-2).transpose(1, 2)
+        length = past.shape[1]
+        age = torch.arange(length - 1, -1, -1, device=past.device, dtype=affinity.dtype)
+        count = past.sum(1, keepdim=True).clamp(min=1)
+        half = interactions.shape[-1] // 2
+        mean = interactions[..., :half].sum(1) / count
+        rate = functional.softplus(self.fading(mean) - 2.0).unsqueeze(-1)
+        faded = torch.tanh(affinity / interactions.shape[-1] ** 0.5) * torch.exp(-rate * age)
+        return faded
+
+
+def _weights(affinity: Tensor, mask: Tensor, dimension: int) -> Tensor:
+    """Softmax of affinities over what is real; zeros where nothing is."""
+    logits = affinity.masked_fill(~mask, -1e9)
+    return logits.softmax(dimension) * mask
