@@ -62,7 +62,7 @@ def write_params(**prepare: Any) -> None:
         "list_interactions": 4,
         "list_size": 10,
         "lists_per_user": None,
-        "negatives": "popularity",
+        "negatives": ["popularity", "uniform"],
         "popularity_exponent": 0.75,
         "valid_share": 0.2,
         "test_share": 0.25,
