@@ -40,8 +40,8 @@ TIMES = 3  # of the small runs; the best counts
 def settings() -> Params:
     """The committed parameters, all users kept, with the one protocol that pandas makes too."""
     params = load_params(ROOT / "params.yaml")
-    everyone = {"users": None, "lists_per_user": None}
-    return replace(params, prepare=replace(params.prepare, **everyone, negatives=["popularity"]))
+    prepare = replace(params.prepare, users=None, lists_per_user=None, negatives=["popularity"])
+    return replace(params, prepare=prepare)
 
 
 def archive(given: Path | None) -> Path:

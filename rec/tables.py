@@ -144,7 +144,8 @@ class TablePaths:
     items: Path
     users: Path
     lists: Path  # of the main protocol
-    further: Mapping[str, Path] = field(default_factory=dict)  # lists of each other protocol
+    #: Lists of each other protocol.
+    further: Mapping[str, Path] = field(default_factory=dict, kw_only=True)
 
     def of_protocols(self, protocols: Sequence[str]) -> dict[str, Path]:
         """Where the lists of each protocol lie, the main one first."""

@@ -15,7 +15,7 @@ def main(params: Params) -> None:
     prepared = read_json(layout.PREPARED)
     further = {name: layout.protocol_lists(name) for name in read_protocols(prepared)[1:]}
     figures = describe(
-        TablePaths(layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS, further),
+        TablePaths(layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS, further=further),
         prepared,
         layout.WORK / "describe",
         machine.memory_limit,
