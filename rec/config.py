@@ -40,8 +40,10 @@ BASELINES = ("none", "noise", "items", "history")
 FINE_TUNED = ("sft",)
 #: Re-ranking models, as their papers define them (`rec.rerank`).
 BACKBONES = ("dlcm", "prm", "setrank", "mir")
-#: How negatives are drawn. Lists as users were shown them have the protocol "shown" instead.
+#: How negatives are drawn.
 NEGATIVES = ("popularity", "uniform")
+#: The protocol of lists as users were shown them, which have no drawn negatives.
+SHOWN = "shown"
 
 
 @dataclass
@@ -130,7 +132,7 @@ class Prepare:
     list_size: int = number(2)  # of a shown list the first items
     lists_per_user: int | None = None  # the first ones; null keeps all
     #: Protocols: one set of lists each, with the same positives. Rewards and pairs know the first
-    #: alone; the comparison is made with all.
+    #: alone; the comparison is made with all. Of no use where lists were shown.
     negatives: list[str] = field(default=MISSING, metadata={"allowed": NEGATIVES})
     popularity_exponent: float = number(0, 2)
     valid_share: float = number(0.01, 0.9)
@@ -334,6 +336,11 @@ class Params:
     policies: list[str] = MISSING
     rounds: dict[str, str] = MISSING  # round of DPO: the policy whose responses it judges
     fine_tuned: list[str] = MISSING  # of FINE_TUNED; may be empty
+
+
+def protocols(data: Data, prepare: Prepare) -> list[str]:
+    """The protocols of the lists, the main one first; lists that were shown have one alone."""
+    return [SHOWN] if data.tabular.impressions.file else list(prepare.negatives)
 
 
 def source_files(artifact: Data | LLM | Encoder) -> list[File]:

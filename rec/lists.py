@@ -2,7 +2,8 @@
 
 KAR's protocol (arXiv 2306.10933, re-ranking): consecutive later interactions open a list, and items
 that the user never interacted with fill it. Negatives are drawn by popularity**exponent or
-uniformly (KAR). Each draw is a hash of the seed, the user, the list and the draw's number.
+uniformly (KAR): each way is a protocol, and the same lists are filled by each. Each draw is a hash
+of the seed, the user, the list and the draw's number, whatever the other protocols.
 """
 
 from __future__ import annotations
@@ -35,28 +36,30 @@ class Lists:
 
 @dataclass(frozen=True)
 class Ranker:
-    """The catalogue, and the initial ranker's order of its items."""
+    """The initial ranker's order of the items, and how likely each is drawn as a negative."""
 
-    catalogue: Catalogue
+    catalogues: dict[str, Catalogue]  # by protocol
     rank: Integers  # [items] the initial ranker's place of each
     ranked: Integers  # [items] the items in the initial ranker's order
 
 
 def build_ranker(items: pl.Series, popularity: Integers, prepare: Prepare, seed: int) -> Ranker:
-    """The catalogue of items with their interactions of train users.
+    """The ranker of items by their interactions of train users, with all of `prepare.negatives`.
 
     Every item counts one more, so that each can be drawn. The initial ranker puts items of one
     popularity in the order of a hash.
     """
     counts = popularity.astype(np.float64) + 1
-    exponent = prepare.popularity_exponent if prepare.negatives == "popularity" else 0.0
     hashes = keys(keyed(f"{seed}:item:", items))
     ties = uniform(keyed(f"{seed}:rank:", items))
     ranked = np.lexsort((np.arange(len(items)), ties, -counts))
     rank = np.empty(len(items), dtype=np.int64)
     rank[ranked] = np.arange(len(items))
-    weights = counts**exponent
-    return Ranker(Catalogue(hashes, weights, build_tree(hashes, weights)), rank, ranked)
+    catalogues = {}
+    for protocol in prepare.negatives:
+        weights = counts ** (prepare.popularity_exponent if protocol == "popularity" else 0.0)
+        catalogues[protocol] = Catalogue(hashes, weights, build_tree(hashes, weights))
+    return Ranker(catalogues, rank, ranked)
 
 
 def list_states(users: pl.Series, lists: Lists, seed: int) -> Keys:
@@ -125,10 +128,12 @@ def chosen_lists(lists: Lists, chosen: npt.NDArray[np.bool_] | slice) -> Lists:
     )
 
 
-def fill_lists(own: Lists, states: Keys, ranker: Ranker, seen: Seen, list_size: int) -> Lists:
-    """Fill blocks with negatives, in the order of the initial ranker."""
+def fill_lists(
+    own: Lists, states: Keys, ranker: Ranker, protocol: str, seen: Seen, list_size: int
+) -> Lists:
+    """Fill blocks with negatives of a protocol, in the order of the initial ranker."""
     count = list_size - own.items.shape[1]
-    negatives = draw_negatives(states, own.users, count, ranker.catalogue, seen)
+    negatives = draw_negatives(states, own.users, count, ranker.catalogues[protocol], seen)
     liked = np.concatenate([own.labels, np.zeros(negatives.shape, dtype=np.int8)], axis=1)
     cells = ranker.rank[np.concatenate([own.items, negatives], axis=1)] << 1 | liked
     cells.sort(axis=1)

@@ -23,11 +23,11 @@ MEASURES = ("ndcg@5", "map@5")
 #: A row per list: user, split, length, positives and hits, whose binary digits say which of the
 #: first places hold a positive, the highest digit the first place.
 JUDGED = f"""
-    CREATE TEMP TABLE judged AS
+    CREATE OR REPLACE TEMP TABLE judged AS
     WITH numbered AS (
         SELECT file_row_number AS number, "user", split, items, labels,
             len(items) AS length, len(list_filter(labels, lambda label: label >= 1)) AS positives
-        FROM lists
+        FROM {{lists}}
     ), cells AS (
         SELECT number, unnest(items) AS item, unnest(labels) AS label,
             unnest(range(length)) AS place
@@ -56,15 +56,17 @@ MEANS = """
 """
 
 
-def popularity_baseline(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, Any]]:
+def popularity_baseline(
+    connection: duckdb.DuckDBPyConnection, lists: str = "lists"
+) -> dict[str, dict[str, Any]]:
     """By split: NDCG@5 and MAP@5 in the order of popularity, and as expected of a random order.
 
-    The connection has the relations `lists` (with `file_row_number`) and `items`. As in the final
-    comparison (`rec.evaluation`), a value is the mean over users of the mean over a user's lists,
-    and lists without a positive, which no order tells apart, are left out: `lists` and `users` are
-    those that remain.
+    The connection has the relations `items` and that named `lists` (with `file_row_number`). As in
+    the final comparison (`rec.evaluation`), a value is the mean over users of the mean over a
+    user's lists, and lists without a positive, which no order tells apart, are left out: the
+    figures `lists` and `users` count those that remain.
     """
-    connection.execute(JUDGED)
+    connection.execute(JUDGED.format(lists=lists))
     query = "SELECT DISTINCT length, positives, hits FROM judged WHERE positives > 0"
     combinations = worth(connection.sql(query).pl())
     columns = [name for measure in MEASURES for name in (measure, f"{measure}_random")]

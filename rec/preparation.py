@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from rec.cleaning import Rejects, clean_items, judge_ratings, require_good, unreadable
-from rec.config import Data, Prepare
+from rec.config import Data, Prepare, protocols
 from rec.core import degrees, k_core
 from rec.database import connect
 from rec.datasets import Source, read
@@ -30,7 +30,7 @@ from rec.lists import build_ranker
 from rec.range_tables import Kept, Worker
 from rec.ranges import Ranges, build_ranges
 from rec.tables import ITEMS, TablePaths, write_table
-from rec.written import write_ranges
+from rec.written import Written, write_ranges
 
 Booleans = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
@@ -70,8 +70,9 @@ def prepare_tables(
 ) -> tuple[dict[str, Any], Rejects]:
     """Clean, order, split, build lists and write the tables; their counts, and what was left out.
 
-    The connection holds what a reader left there (`rec.datasets`). Raises RecError where too many
-    rows are faulty, or where no list, or no user of a split, is left.
+    The connection holds what a reader left there (`rec.datasets`). `paths.further` has a place for
+    each protocol but the first (`rec.config.protocols`); the counts hold for all of them. Raises
+    RecError where too many rows are faulty, or where no list, or no user of a split, is left.
     """
     rejects = Rejects()
     unreadable(connection, rejects)
@@ -92,9 +93,16 @@ def prepare_tables(
     ranker = build_ranker(items["item"], kept.popularity, prepare, seed)
     shown = split_shown(connection, ranges.users, ranges.starts, work / "shown") if log else None
     worker = Worker(ranges, kept, items["item"], ranker, prepare, data.positive_rating, seed, shown)
-    written = write_ranges(worker, paths)
+    names = protocols(data, prepare)
+    written = write_ranges(worker, paths, names)
     popularity, rank = pl.Series(kept.popularity), pl.Series(ranker.rank)
     write_table(items.with_columns(popularity=popularity, rank=rank), paths.items, ITEMS)
+    counts = {"items": len(items), **written.counts(), "protocols": names}
+    return {**read, **counts, "dropped": _dropped(rejects, kept, written, log)}, rejects
+
+
+def _dropped(rejects: Rejects, kept: Kept, written: Written, log: bool) -> dict[str, Any]:
+    """What was left out, by relation and reason; `log`: whether lists were shown."""
     without = int(kept.users.sum()) - written.users.total()
     dropped = {
         "ratings": rejects.of("ratings"),
@@ -104,7 +112,7 @@ def prepare_tables(
     }
     if log:
         dropped |= {"impressions": rejects.of("impressions"), "shown items": dict(written.left_out)}
-    return {**read, "items": len(items), **written.counts(), "dropped": dropped}, rejects
+    return dropped
 
 
 def keep(ranges: Ranges, candidates: Booleans, prepare: Prepare, seed: int) -> Kept:

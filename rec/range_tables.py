@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from rec.config import Prepare
+from rec.config import SHOWN, Prepare
 from rec.impressions import Shown, kept_rows
 from rec.interactions import order_interactions
 from rec.lists import Lists, Ranker, chosen_lists, fill_lists, list_states, own_blocks
@@ -42,7 +42,8 @@ class Made:
     """The lists of a range: whose they are, and the tables with them, made when asked for."""
 
     owners: Integers  # [lists] place among the users of the range
-    tables: Iterator[pl.DataFrame]  # LISTS, together all lists
+    #: Protocol and LISTS, together all lists of each; those of the same lists follow each other.
+    tables: Iterator[tuple[str, pl.DataFrame]]
     dropped: Counts  # lists by reason
     left_out: Counts = field(default_factory=Counter)  # items of shown lists by reason
 
@@ -100,19 +101,20 @@ class Worker:
     def _sampled(
         self, pairs: pl.DataFrame, interactions: pl.DataFrame, users: pl.Series, splits: pl.Series
     ) -> Made:
-        """Lists of later interactions with negatives."""
+        """Lists of later interactions with negatives, for each protocol."""
         places = pairs["user"].to_numpy().astype(np.int64) * len(self.items)
         seen = Seen(np.sort(places + pairs["item"].to_numpy()), len(self.items))
         own, dropped = own_blocks(interactions, seen, self.prepare, self.positive_rating)
         states = list_states(users, own, self.seed)
 
-        def tables() -> Iterator[pl.DataFrame]:
+        def tables() -> Iterator[tuple[str, pl.DataFrame]]:
             for start in range(0, len(states), LISTS_AT_ONCE):
                 some = slice(start, start + LISTS_AT_ONCE)
                 blocks = chosen_lists(own, some)
                 size = self.prepare.list_size
-                filled = fill_lists(blocks, states[some], self.ranker, seen, size)
-                yield self._lists_table(filled, users, splits)
+                for protocol in self.prepare.negatives:
+                    filled = fill_lists(blocks, states[some], self.ranker, protocol, seen, size)
+                    yield protocol, self._lists_table(filled, users, splits)
 
         return Made(own.users, tables(), dropped)
 
@@ -132,7 +134,7 @@ class Worker:
         found.dropped[NOT_KEPT] += every["list"].n_unique() - rows["list"].n_unique()
         owners = found.lists["user"].to_numpy()
         table = lists_table(found.lists, users, splits, self.items)
-        return Made(owners, iter([table]), found.dropped, found.items)
+        return Made(owners, iter([(SHOWN, table)]), found.dropped, found.items)
 
     def _interactions_table(self, interactions: pl.DataFrame, users: pl.Series) -> pl.DataFrame:
         part = pl.when("profile").then(pl.lit("profile")).otherwise(pl.lit("list"))

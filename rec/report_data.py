@@ -64,6 +64,16 @@ REASONS = {
     "within the profile part": ("Within the profile part", "which the LLM may read"),
 }
 
+#: Figures of the popularity baseline, and what the report calls them.
+ORDERED = {
+    "ndcg@5": "NDCG@5, by popularity",
+    "ndcg@5_random": "NDCG@5, at random",
+    "map@5": "MAP@5, by popularity",
+    "map@5_random": "MAP@5, at random",
+}
+#: How negatives were drawn, in words.
+NEGATIVES = {"popularity": "negatives by popularity", "uniform": "uniform negatives"}
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -93,7 +103,7 @@ def data_section(figures: Figures, rejects: pl.DataFrame) -> DataSection:
             counts=_counts(figures),
             facts=_facts(figures),
             spreads=_spreads(figures),
-            baseline=_baseline(figures["popularity_baseline"]),
+            baseline=_baseline(figures),
             dropped=_dropped(figures),
             rejected=_rejected(rejects),
             charts=_charts(figures),
@@ -183,28 +193,35 @@ def _spreads(figures: Figures) -> Grid:
     return Grid(["How many", "Least", "25%", "Median", "75%", "Most", "Mean"], lines)
 
 
-def _baseline(found: Figures) -> Grid:
-    def line(name: str, key: str, cell: Callable[[Any], str], note: str = "") -> Line:
-        splits = [found[split] for split in SPLITS]
-        return Line(name, [DASH if s is None else cell(s[key]) for s in splits], note)
+def _baseline(figures: Figures) -> Grid:
+    """What the two orders reach on the main protocol's lists, and on the others' test lists."""
+    baseline, further = figures["popularity_baseline"], figures["further_protocols"]
+    main = {split: baseline[split] for split in SPLITS}
+    note = NEGATIVES[figures["protocols"][0]] if further else ""
+    lines = [_ordered(name, main, key, _value, note) for key, name in ORDERED.items()]
+    for protocol, test in further.items():
+        of = {**dict.fromkeys(SPLITS), "test": test}
+        lines += [
+            _ordered(name, of, key, _value, f"{NEGATIVES[protocol]}, test lists alone")
+            for key, name in ORDERED.items()
+        ]
+    lines += [
+        _ordered("Lists", main, "lists", _count, "with a positive"),
+        _ordered("Users", main, "users", _count, "of these lists"),
+    ]
+    return Grid(["Order of the lists", *SPLITS.values()], lines)
 
-    def value(number: float) -> str:
-        return f"{number:.4f}".removeprefix("0")
 
-    def count(number: int) -> str:
-        return f"{number:,}"
+def _ordered(name: str, found: Figures, key: str, cell: Callable[[Any], str], note: str) -> Line:
+    return Line(name, [DASH if of is None else cell(of[key]) for of in found.values()], note)
 
-    return Grid(
-        ["Order of the lists", *SPLITS.values()],
-        [
-            line("NDCG@5, by popularity", "ndcg@5", value),
-            line("NDCG@5, at random", "ndcg@5_random", value),
-            line("MAP@5, by popularity", "map@5", value),
-            line("MAP@5, at random", "map@5_random", value),
-            line("Lists", "lists", count, "with a positive"),
-            line("Users", "users", count, "of these lists"),
-        ],
-    )
+
+def _value(number: float) -> str:
+    return f"{number:.4f}".removeprefix("0")
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
 
 
 def _dropped(figures: Figures) -> list[Grid]:

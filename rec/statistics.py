@@ -57,6 +57,8 @@ def describe(
 ) -> Figures:
     """Everything in stats.json; `prepared` are the counts that came with the tables.
 
+    All of it is of the main protocol, but for `further_protocols`: what the orders of the baseline
+    reach on the test lists of the others (`tables.further`), null where none has a positive.
     What does not fit `memory_limit` (see `rec.database.connect`) goes into `work` until the end.
     Raises RecError where a table is missing, empty or of another schema, or where counts are
     missing.
@@ -69,9 +71,31 @@ def describe(
             _open(connection, "items", tables.items, ITEMS)
             _open(connection, "users", tables.users, USERS)
             _open(connection, "lists", tables.lists, LISTS)
-            return _figures(connection, prepared)
+            figures = _figures(connection, prepared)
+            return {**figures, "further_protocols": _further(connection, tables.further)}
     finally:
         shutil.rmtree(work)
+
+
+def read_protocols(prepared: Mapping[str, Any]) -> list[str]:
+    """The protocols of the prepared lists, the main one first, by the counts in prepare.json.
+
+    Raises RecError where the counts do not name them.
+    """
+    found = prepared.get("protocols") if isinstance(prepared, Mapping) else None
+    if not isinstance(found, list) or not found or not all(isinstance(p, str) for p in found):
+        raise RecError(f"prepare.json: protocols: {found!r}; it must be a list of one name or more")
+    return found
+
+
+def _further(connection: Connection, further: Mapping[str, Path]) -> Figures:
+    found: Figures = {}
+    for protocol, path in further.items():
+        _open(connection, "all_further", path, LISTS)
+        query = "CREATE OR REPLACE VIEW further AS FROM all_further WHERE split = 'test'"
+        connection.execute(query)
+        found[protocol] = popularity_baseline(connection, "further").get("test")
+    return found
 
 
 def _open(connection: Connection, name: str, path: Path, schema: Schema) -> None:
@@ -92,6 +116,7 @@ def _figures(connection: Connection, prepared: Mapping[str, Any]) -> Figures:
     baseline = popularity_baseline(connection)
     return {
         **totals,
+        "protocols": read_protocols(prepared),
         "splits": {split: _split(split, users, lists) for split in SPLITS},
         "ratings": _ratings(connection),
         "per_user": _spreads(users),

@@ -6,9 +6,9 @@ name is always whole. Reading checks the schema, so that a stage meets a wrong t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
@@ -143,7 +143,13 @@ class TablePaths:
     interactions: Path
     items: Path
     users: Path
-    lists: Path
+    lists: Path  # of the main protocol
+    #: Lists of each other protocol.
+    further: Mapping[str, Path] = field(default_factory=dict, kw_only=True)
+
+    def of_protocols(self, protocols: Sequence[str]) -> dict[str, Path]:
+        """Where the lists of each protocol lie, the main one first."""
+        return {protocols[0]: self.lists, **{name: self.further[name] for name in protocols[1:]}}
 
 
 def vectors_schema(dimension: int) -> Schema:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import polars as pl
@@ -49,28 +50,34 @@ class Written:
         }
 
 
-def write_ranges(worker: Worker, paths: TablePaths) -> Written:
+def write_ranges(worker: Worker, paths: TablePaths, protocols: Sequence[str]) -> Written:
     """Write the tables range by range, each table beside the work on the next.
 
-    Raises RecError where no list, or split, is left.
+    Of the lists, those of the first protocol are counted: the others hold as many. Raises RecError
+    where no list, or split, is left.
     """
     written = Written()
     count = len(worker.ranges)
     with (
+        ExitStack() as stack,
         table_writer(paths.interactions, INTERACTIONS) as interactions,
         table_writer(paths.users, USERS) as users,
-        table_writer(paths.lists, LISTS) as lists,
         Behind() as behind,
         bar("lists", count, "range") as progress,
     ):
+        lists = {
+            protocol: stack.enter_context(table_writer(path, LISTS))
+            for protocol, path in paths.of_protocols(protocols).items()
+        }
         for number in range(count):
             part = worker.part(number)
             written.add(part)
             behind.do(interactions, part.interactions)
             behind.do(users, part.users)
-            for table in part.lists.tables:
-                written.add_lists(table)
-                behind.do(lists, table)
+            for protocol, table in part.lists.tables:
+                if protocol == protocols[0]:
+                    written.add_lists(table)
+                behind.do(lists[protocol], table)
             progress.update()
         if worker.shown:
             written.dropped[NO_INTERACTIONS] += worker.shown.unknown

@@ -2,7 +2,7 @@
 
 from rec.config import Params
 from rec.files import read_json, write_json
-from rec.statistics import describe
+from rec.statistics import describe, read_protocols
 from rec.tables import TablePaths
 from stages import layout
 from stages.runner import stage
@@ -12,10 +12,11 @@ from stages.runner import stage
 def main(params: Params) -> None:
     """Count the tables, and judge the order of popularity on every split's lists."""
     machine = params.machine
-    tables = TablePaths(layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS)
+    prepared = read_json(layout.PREPARED)
+    further = {name: layout.protocol_lists(name) for name in read_protocols(prepared)[1:]}
     figures = describe(
-        tables,
-        read_json(layout.PREPARED),
+        TablePaths(layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS, further=further),
+        prepared,
         layout.WORK / "describe",
         machine.memory_limit,
         machine.threads,

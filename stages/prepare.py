@@ -1,6 +1,6 @@
-"""Stage prepare: clean interactions, split users, lists with negatives, and what was dropped."""
+"""Stage prepare: clean interactions, split users, lists of each protocol, what was dropped."""
 
-from rec.config import Params
+from rec.config import Params, protocols
 from rec.files import atomic_path, write_json
 from rec.preparation import prepare_data
 from rec.tables import REJECTS, TablePaths, write_table
@@ -14,12 +14,14 @@ def main(params: Params) -> None:
     machine, work = params.machine, layout.WORK / "prepare"
     with atomic_path(layout.TABLES) as folder:
         folder.mkdir()
+        others = protocols(params.data, params.prepare)[1:]
+        further = {name: folder / layout.protocol_lists(name).name for name in others}
         tables = (layout.INTERACTIONS, layout.ITEMS, layout.USERS, layout.LISTS)
         counts, rejects = prepare_data(
             params.data,
             params.prepare,
             params.seed,
-            TablePaths(*(folder / path.name for path in tables)),
+            TablePaths(*(folder / path.name for path in tables), further=further),
             work,
             machine.memory_limit,
             machine.threads,

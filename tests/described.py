@@ -16,11 +16,13 @@ from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, Schema, TablePaths, wr
 #: Without faults.
 CLEAN: Mapping[str, Any] = {
     "ratings": 100,
+    "protocols": ["popularity"],
     "dropped": {"ratings": {}, "items": {}, "users": {}, "lists": {}},
 }
 #: With faults of all relations.
 FAULTY: Mapping[str, Any] = {
     "ratings": 31_415,
+    "protocols": ["popularity", "uniform"],
     "dropped": {
         "ratings": {"exact duplicate": 271, "rating out of range": 82},
         "items": {"never rated": 7},
@@ -91,27 +93,40 @@ def small() -> Made:
     )
 
 
-def write_tables(made: Made, folder: Path) -> TablePaths:
-    """Write the tables where a stage would."""
-    tables = TablePaths(*(folder / f"{name}.parquet" for name in Made._fields))
+@cache
+def uniform_lists() -> pl.DataFrame:
+    """Lists of a further protocol: that of the test user has its positive behind two others."""
+    other = {"items": ["d", "a", "b"], "labels": [1, 0, 0]}
+    rows = [row | (other if row["split"] == "test" else {}) for row in small().lists.to_dicts()]
+    return pl.DataFrame(rows, schema=dict(LISTS))
+
+
+def write_tables(made: Made, folder: Path, **further: pl.DataFrame) -> TablePaths:
+    """Write the tables where a stage would, `further` the lists of each further protocol."""
+    lists = {protocol: folder / f"lists-{protocol}.parquet" for protocol in further}
+    tables = TablePaths(*(folder / f"{name}.parquet" for name in Made._fields), further=lists)
+    for protocol, path in lists.items():
+        write_table(further[protocol], path, LISTS)
     schemas = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS, "lists": LISTS}
     for name, schema in schemas.items():
         write_table(getattr(made, name), getattr(tables, name), schema)
     return tables
 
 
-def described(made: Made, prepared: Mapping[str, Any] = CLEAN, **options: Any) -> dict[str, Any]:
+def described(
+    made: Made, prepared: Mapping[str, Any] = CLEAN, **further: pl.DataFrame
+) -> dict[str, Any]:
     """What `rec.statistics.describe` says of the tables."""
     with TemporaryDirectory() as folder:
-        tables = write_tables(made, Path(folder) / "tables")
-        return describe(tables, prepared, Path(folder) / "work", "500MB", 2, **options)
+        tables = write_tables(made, Path(folder) / "tables", **further)
+        return describe(tables, prepared, Path(folder) / "work", "500MB", 2)
 
 
 @cache
 def _statistics() -> dict[str, Any]:
-    return described(small(), FAULTY)
+    return described(small(), FAULTY, uniform=uniform_lists())
 
 
 def statistics() -> dict[str, Any]:
-    """The content of stats.json of `small` with faults."""
+    """The content of stats.json of `small` with faults and `uniform_lists`."""
     return dict(_statistics())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import polars as pl
@@ -20,6 +21,8 @@ class Tables(Protocol):
     def users(self) -> pl.DataFrame: ...
     @property
     def lists(self) -> pl.DataFrame: ...
+    @property
+    def further(self) -> Mapping[str, pl.DataFrame]: ...
 
 
 def check_leaks(
@@ -29,7 +32,7 @@ def check_leaks(
     raw: pl.DataFrame | None = None,
     published: pl.DataFrame | None = None,
 ) -> None:
-    """Assert that lists hold later interactions and true negatives alone.
+    """Assert that the lists of every protocol hold later interactions and true negatives alone.
 
     `raw` are user and item of all published rows, faulty ones included: none may be a negative.
     Lists that were shown (`data.tabular.impressions`) hold what was shown instead, and after the
@@ -42,9 +45,14 @@ def check_leaks(
     )
     assert (lists["position"] >= lists["profile_interactions"]).all(), "list within the profile"
     if data.tabular.impressions.file:
+        assert not tables.further, "lists that were not shown"
         _check_shown(tables, prepare, published)
-    else:
-        _check_made(tables, lists, prepare, data, raw)
+        return
+    assert list(tables.further) == prepare.negatives[1:]
+    for made in (tables.lists, *tables.further.values()):
+        same = ("list", "user", "split", "position")
+        assert made.select(same).equals(tables.lists.select(same)), "other lists by protocol"
+        _check_made(tables, made, prepare, data, raw)
 
 
 def _check_shown(tables: Tables, prepare: Prepare, published: pl.DataFrame | None) -> None:

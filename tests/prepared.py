@@ -11,7 +11,7 @@ import duckdb
 import polars as pl
 
 from rec.cleaning import Rejects
-from rec.config import Data, Prepare
+from rec.config import Data, Prepare, protocols
 from rec.database import connect
 from rec.preparation import prepare_tables
 from rec.tables import (
@@ -37,7 +37,7 @@ PREPARE = Prepare(
     list_interactions=2,
     list_size=4,
     lists_per_user=None,
-    negatives="popularity",
+    negatives=["popularity"],
     popularity_exponent=0.75,
     valid_share=0.3,
     test_share=0.3,
@@ -78,16 +78,16 @@ class Prepared(NamedTuple):
     lists: pl.DataFrame
     summary: dict[str, Any]
     rejects: pl.DataFrame
+    further: dict[str, pl.DataFrame]  # lists of each further protocol
     files: dict[str, bytes]
 
     def without_files(self) -> tuple[Any, ...]:
         """All but the bytes, to compare: frames as rows."""
-        frames = (self.interactions, self.items, self.users, self.lists, self.rejects)
-        return (*(frame.rows() for frame in frames), self.summary)
+        return (*self.content(), self.rejects.rows())
 
     def content(self) -> tuple[Any, ...]:
         """The tables and counts, without the rejects, whose rows name places in the files."""
-        frames = (self.interactions, self.items, self.users, self.lists)
+        frames = (self.interactions, self.items, self.users, self.lists, *self.further.values())
         return (*(frame.rows() for frame in frames), self.summary)
 
 
@@ -159,16 +159,19 @@ def prepare_filled(
         work = Path(folder)
         schemas = {"interactions": INTERACTIONS, "items": ITEMS, "users": USERS, "lists": LISTS}
         paths = {name: work / f"{name}.parquet" for name in schemas}
+        others = protocols(data, prepare)[1:]
+        further = {name: work / f"lists-{name}.parquet" for name in others}
         with connect(work, memory_limit, threads) as connection:
             reader(connection, work)
             summary, rejects = prepare_tables(
-                connection, TablePaths(**paths), work, data, prepare, seed
+                connection, TablePaths(**paths, further=further), work, data, prepare, seed
             )
         tables = {name: read_table(paths[name], schema) for name, schema in schemas.items()}
-        files = {name: path.read_bytes() for name, path in paths.items()}
+        lists = {name: read_table(path, LISTS) for name, path in further.items()}
+        files = {name: path.read_bytes() for name, path in (paths | further).items()}
     assert isinstance(rejects, Rejects)
     left_out = check_schema(rejects.table(), REJECTS, "rejects")
-    return Prepared(**tables, summary=summary, rejects=left_out, files=files)
+    return Prepared(**tables, summary=summary, rejects=left_out, further=lists, files=files)
 
 
 def regular(users: int = 40, interactions: int = 12, rating: float = 5.0) -> list[Row]:

@@ -199,6 +199,26 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         [{**FILE, "url": ""}],
         "data.sources.registry: a is not possible; a file has either a url or pieces",
     ),
+    "unknown negatives": (
+        "prepare.negatives",
+        ["hard"],
+        "prepare.negatives: 'hard' is not allowed; use popularity or uniform",
+    ),
+    "negatives without a list": (
+        "prepare.negatives",
+        "uniform",
+        "prepare.negatives: 'uniform' stands where a list belongs",
+    ),
+    "no protocol": (
+        "prepare.negatives",
+        [],
+        "prepare.negatives: [] must name one or more, each once, of popularity, uniform",
+    ),
+    "protocol twice": (
+        "prepare.negatives",
+        ["uniform", "uniform"],
+        "prepare.negatives: ['uniform', 'uniform'] must name one or more, each once",
+    ),
     "list without negatives": (
         "prepare.list_interactions",
         10,

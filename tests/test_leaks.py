@@ -210,7 +210,7 @@ PREPARE = Prepare(
     list_interactions=2,
     list_size=6,
     lists_per_user=None,
-    negatives="popularity",
+    negatives=["popularity", "uniform"],
     popularity_exponent=0.75,
     valid_share=0.2,
     test_share=0.3,
@@ -233,7 +233,7 @@ def published(rows: list[Rating]) -> set[tuple[str, str]]:
 KNOBS: dict[str, dict[str, Any]] = {
     "blocks of two": {},
     "a list for each": {"list_interactions": 1},
-    "uniform": {"negatives": "uniform", "minimum_item_interactions": 12},
+    "uniform": {"negatives": ["uniform"], "minimum_item_interactions": 12},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -48,21 +49,27 @@ HISTORIES = st.lists(
     ]
 )
 KNOBS = st.builds(
-    lambda own, negatives, exponent, kind, most: replace(
+    lambda own, negatives, exponent, protocols, most: replace(
         PREPARE,
         list_interactions=own,
         list_size=own + negatives,
         popularity_exponent=exponent,
-        negatives=kind,
+        negatives=protocols,
         lists_per_user=most,
     ),
     st.integers(1, 3),
     st.integers(1, 8),
     st.sampled_from([0.0, 0.75, 2.0]),
-    st.sampled_from(["popularity", "uniform"]),
+    st.sampled_from(
+        [["popularity"], ["uniform"], ["popularity", "uniform"], ["uniform", "popularity"]]
+    ),
     st.sampled_from([None, 1, 2]),
 )
 LENIENT = replace(DATA, bad_rows=0.9)
+POPULARITY, UNIFORM, BOTH = (
+    replace(PREPARE, list_size=6, negatives=protocols)
+    for protocols in (["popularity"], ["uniform"], ["popularity", "uniform"])
+)
 
 
 def prepared_or_skip(rows: list[Known], prepare: Prepare) -> Prepared:
@@ -132,11 +139,11 @@ def test_lists_are_the_plain_ones(rows: list[Known], knob: Prepare) -> None:
 
 
 def test_items_stand_by_popularity_over_train_users() -> None:
-    result = prepare_rows(regular(), FILMS)
+    result = prepare_rows(regular(), FILMS, BOTH)
     train = result.users.filter(pl.col("split") == "train")
     counts = Counter(result.interactions.join(train, on="user", how="semi")["item"])
     ties: set[tuple[str, str]] = set()
-    for items in result.lists["items"].to_list():
+    for items in [*result.lists["items"].to_list(), *result.further["uniform"]["items"].to_list()]:
         popularity = [counts[item] for item in items]
         assert popularity == sorted(popularity, reverse=True)
         for first, second in itertools.combinations(items, 2):
@@ -144,6 +151,50 @@ def test_items_stand_by_popularity_over_train_users() -> None:
                 assert (second, first) not in ties
                 ties.add((first, second))
     assert any(first > second for first, second in ties), "ties stand in the order of ids"
+
+
+def arithmetic() -> list[Row]:
+    """60 users with 14 of 25 items, one of which nearly all of them have."""
+    rows: list[Row] = []
+    for user in range(60):
+        items = [(user * user + 3 * i * i + user * i) * (i % 3 + 1) % 25 for i in range(40)]
+        rows += [
+            (f"u{user:02}", f"i{item:02}", 1 + (user + place * place) % 5, 10**9 + place)
+            for place, item in enumerate(list(dict.fromkeys(items))[:14])
+        ]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("prepare", "digest"),
+    [
+        (POPULARITY, "e93941a335988b9f40c82696d5a6d41157166eea70a583296f0f1ad7605fc7d1"),
+        (UNIFORM, "8380f6de7d032ba5011792c9767316d221920fd811d2ca4cdd01142afe693c10"),
+    ],
+    ids=["popularity", "uniform"],
+)
+def test_lists_of_a_seed_stay_what_they_are(prepare: Prepare, digest: str) -> None:
+    """A change of this digest changes every result: it belongs under Changes results."""
+    lists = prepare_rows(arithmetic(), FILMS, prepare).lists
+    assert len(lists) == 108
+    assert hashlib.sha256(repr(lists.rows()).encode()).hexdigest() == digest
+
+
+def test_lists_of_a_protocol_do_not_depend_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte, also where lists are filled and written a few at a time."""
+    alone = {p.negatives[0]: prepare_rows(arithmetic(), FILMS, p) for p in (POPULARITY, UNIFORM)}
+    lists = {name: result.files["lists"] for name, result in alone.items()}
+    assert lists["popularity"] != lists["uniform"]
+    for protocols in (["popularity", "uniform"], ["uniform", "popularity"]):
+        result = prepare_rows(arithmetic(), FILMS, replace(BOTH, negatives=protocols))
+        main, further = protocols
+        expected = alone[main].files | {further: lists[further]}
+        assert result.files == expected
+        assert result.summary == alone[main].summary | {"protocols": protocols}
+    monkeypatch.setattr("rec.range_tables.LISTS_AT_ONCE", 7)
+    result = prepare_rows(arithmetic(), FILMS, BOTH)
+    assert result.lists.equals(alone["popularity"].lists)
+    assert result.further["uniform"].equals(alone["uniform"].lists)
 
 
 def test_a_row_that_was_dropped_makes_no_negative() -> None:
@@ -227,6 +278,6 @@ def test_popular_items_are_drawn_more_often_than_uniformly() -> None:
         lists = result.lists.filter(pl.col("user").str.starts_with("new"))
         share[exponent] = sum(len(set(items) & set(popular)) for items in lists["items"].to_list())
     assert share[2.0] > 1.3 * share[0.0] > 0
-    uniform = prepare_rows(rows, FILMS, replace(PREPARE, negatives="uniform"))
+    uniform = prepare_rows(rows, FILMS, replace(PREPARE, negatives=["uniform"]))
     flat = prepare_rows(rows, FILMS, replace(PREPARE, popularity_exponent=0.0))
     assert uniform.lists.equals(flat.lists)

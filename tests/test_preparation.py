@@ -29,7 +29,8 @@ from tests.prepared import (
 
 ITEMS = items_of(*(f"i{number:03}" for number in range(150)))
 LONGER = replace(PREPARE, profile_interactions=8, list_size=10)
-UNIFORM = replace(LONGER, negatives="uniform")
+UNIFORM = replace(LONGER, negatives=["uniform"])
+BOTH = replace(LONGER, negatives=["popularity", "uniform"])
 NEW = tuple(f"new{number}" for number in range(12))
 
 
@@ -63,7 +64,7 @@ def lists_as_sets(rows: list[Row], prepare: Prepare) -> dict[str, frozenset[tupl
 
 
 def test_no_leaks() -> None:
-    for knob in (LONGER, UNIFORM, replace(LONGER, users=100, minimum_item_interactions=12)):
+    for knob in (LONGER, UNIFORM, BOTH, replace(LONGER, users=100, minimum_item_interactions=12)):
         check_leaks(prepare_rows(OLD, ITEMS, knob), knob, DATA, ratings_of(OLD))
 
 
@@ -83,6 +84,12 @@ def test_leak_check_finds_leaks() -> None:
     raw = result.lists.explode("items", "labels").select("user", item="items")
     with pytest.raises(AssertionError, match="negative that was interacted with"):
         check_leaks(result, LONGER, DATA, raw)
+    both = prepare_rows(OLD, ITEMS, BOTH)
+    check_leaks(both, BOTH, DATA)
+    fewer = {"fewer": both.further["uniform"].head(-1)}
+    for lists in (worse | fewer).values():
+        with pytest.raises(AssertionError):
+            check_leaks(both._replace(further={"uniform": lists}), BOTH, DATA)
 
 
 def test_more_users_leave_uniform_lists_as_they_were() -> None:
@@ -114,7 +121,7 @@ def test_fewer_users_are_among_the_more_with_the_same_negatives() -> None:
 
 
 def test_order_of_rows_and_machine_change_no_byte() -> None:
-    knob = replace(LONGER, users=150, minimum_item_interactions=3)
+    knob = replace(BOTH, users=150, minimum_item_interactions=3)
     rows = ratings_of([*OLD, *OLD[:30], ("u000", "i001", 9, 5), ("u001", "i002", 3, 2000)])
     first = prepare_rows(rows, ITEMS, knob)
     mixed = rows.sample(fraction=1.0, shuffle=True, seed=5)
@@ -154,7 +161,7 @@ def test_the_real_ml_1m() -> None:
     archive = SHARED / "ml-1m.zip"
     if not archive.is_file():
         pytest.skip(f"{archive} is absent (set REC_SHARED_DATA to the folder that holds ml-1m.zip)")
-    knob = replace(PREPARE, minimum_interactions=5, list_size=20, list_interactions=5)
+    knob = replace(BOTH, minimum_interactions=5, list_size=20, list_interactions=5)
     raw: list[pl.DataFrame] = []
 
     def fill(connection: duckdb.DuckDBPyConnection, work: Path) -> None:

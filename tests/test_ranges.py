@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 from rec.cleaning import Rejects, clean_items, judge_ratings
 from rec.database import connect
 from rec.ranges import Ranges, build_ranges
-from tests.prepared import DATA, FILMS, Row, fill, items_of, prepare_rows, ratings_of, regular
+from tests.prepared import (
+    DATA,
+    FILMS,
+    PREPARE,
+    Row,
+    fill,
+    items_of,
+    prepare_rows,
+    ratings_of,
+    regular,
+)
 
 ROWS = st.lists(
     st.tuples(
@@ -118,6 +129,7 @@ def test_size_of_ranges_changes_no_table(monkeypatch: pytest.MonkeyPatch, size: 
     rows += [("u222", f"i0{n}", 9, 4) for n in range(8)]
     rows += [("u333", f"i0{n}", 1, 4) for n in range(8)]
     rows += [("u0", "i00", 3, 99), ("u1", "i07", 5.0, 1)]
-    whole = prepare_rows(rows, FILMS)
+    both = replace(PREPARE, negatives=["popularity", "uniform"])
+    whole = prepare_rows(rows, FILMS, both)
     monkeypatch.setattr("rec.ranges.ROWS", size)
-    assert prepare_rows(rows, FILMS).without_files() == whole.without_files()
+    assert prepare_rows(rows, FILMS, both).without_files() == whole.without_files()

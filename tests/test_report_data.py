@@ -8,8 +8,10 @@ import polars as pl
 import pytest
 
 from rec import cleaning, shown
+from rec.config import NEGATIVES
 from rec.errors import RecError
-from rec.report_data import REASONS, RELATIONS, SPLITS, data_section
+from rec.report_data import NEGATIVES as WORDS
+from rec.report_data import ORDERED, REASONS, RELATIONS, SPLITS, data_section
 from rec.report_grid import Grid
 from rec.statistics import SPLITS as ALL_SPLITS
 from rec.tables import REJECTS
@@ -22,8 +24,8 @@ SECTION = data_section(statistics(), rejects_table())
 NOTHING = pl.DataFrame(schema=dict(REJECTS))
 
 
-def cells(grid: Grid, name: str) -> list[str]:
-    return next(line.cells for line in grid.lines if line.name == name)
+def cells(grid: Grid, name: str, note: str = "") -> list[str]:
+    return next(line.cells for line in grid.lines if line.name == name and note in line.note)
 
 
 def test_counts_by_hand() -> None:
@@ -55,6 +57,22 @@ def test_baseline_by_hand() -> None:
     assert cells(SECTION.baseline, "NDCG@5, by popularity")[1:] == ["–", "1.0000"]
     assert cells(SECTION.baseline, "MAP@5, at random")[2] == ".6111"
     assert cells(SECTION.baseline, "Lists") == ["3", "–", "1"]
+
+
+def test_each_protocol_has_its_lines() -> None:
+    main, further = "negatives by popularity", "uniform negatives, test lists alone"
+    assert cells(SECTION.baseline, "NDCG@5, by popularity", main)[2] == "1.0000"
+    assert cells(SECTION.baseline, "NDCG@5, by popularity", further) == ["–", "–", ".5000"]
+    assert cells(SECTION.baseline, "MAP@5, at random", further)[2] == ".6111"
+    one = data_section(statistics() | {"further_protocols": {}}, NOTHING).baseline
+    assert [line.name for line in one.lines] == [*ORDERED.values(), "Lists", "Users"]
+    assert "negatives" not in "".join(line.note for line in one.lines)
+
+
+def test_a_further_protocol_without_a_positive_has_no_values() -> None:
+    found = data_section(statistics() | {"further_protocols": {"uniform": None}}, NOTHING)
+    assert cells(found.baseline, "NDCG@5, by popularity", "uniform") == ["–"] * 3
+    assert set(WORDS) == set(NEGATIVES)
 
 
 def test_what_was_left_out_is_said_in_words() -> None:
@@ -105,10 +123,12 @@ def test_every_reason_has_words() -> None:
     assert tuple(SPLITS) == ALL_SPLITS
 
 
-@pytest.mark.parametrize("key", ["splits", "per_item", "popularity_baseline", "dropped"])
+@pytest.mark.parametrize(
+    "key", ["splits", "per_item", "popularity_baseline", "further_protocols", "dropped"]
+)
 @pytest.mark.parametrize("broken", [None, 3, {}, []])
 def test_broken_figures_are_one_error(key: str, broken: Any) -> None:
-    if (key, broken) == ("dropped", {}):
-        return  # nothing was left out
+    if key in ("dropped", "further_protocols") and broken == {}:
+        return  # nothing was left out, and there is one protocol
     with pytest.raises(RecError, match=r"stats\.json: not as expected"):
         data_section(statistics() | {key: broken}, NOTHING)

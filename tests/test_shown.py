@@ -282,6 +282,7 @@ def tables_of(cells: Sequence[Cell], times: dict[int, list[int]], prepare: Prepa
     named = pl.col("user").cast(pl.String)
     return SimpleNamespace(
         items=pl.DataFrame({"item": [str(item) for item in range(10)]}),
+        further={},
         interactions=pairs.with_columns(named, pl.col("item").cast(pl.String), part=part),
         users=count.select(
             named,

@@ -118,6 +118,17 @@ def test_size_of_ranges_changes_no_list(tmp_path: Path, monkeypatch: pytest.Monk
     assert prepared(data).content() == whole.content()
 
 
+def test_protocols_of_drawn_negatives_do_not_matter(tmp_path: Path) -> None:
+    """What was shown is what is re-ranked: there is one set of lists, of the protocol `shown`."""
+    data = shop(tmp_path / "shop", True, True)
+    one, both = (
+        prepared(data, replace(KNOBS, negatives=protocols))
+        for protocols in (["popularity"], ["uniform", "popularity"])
+    )
+    assert both.files == one.files and both.summary == one.summary
+    assert both.further == {} and both.summary["protocols"] == ["shown"]
+
+
 def test_popularity_is_another_order_than_that_shown(tmp_path: Path) -> None:
     tables = prepared(shop(tmp_path / "shop", orders=False, clock=True))
     rank = dict(tables.items.select("item", "rank").iter_rows())

@@ -22,9 +22,19 @@ from rec.distributions import CURVE, Distribution, merged
 from rec.errors import RecError
 from rec.popularity import expected_ndcg, expected_precision
 from rec.rerank.metrics import average_precision, ndcg
-from rec.statistics import RATINGS, SPLITS, describe
+from rec.statistics import RATINGS, SPLITS, describe, read_protocols
 from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS
-from tests.described import CLEAN, FAULTY, Made, described, frame, small, statistics, write_tables
+from tests.described import (
+    CLEAN,
+    FAULTY,
+    Made,
+    described,
+    frame,
+    small,
+    statistics,
+    uniform_lists,
+    write_tables,
+)
 
 
 @pytest.mark.parametrize("module", [distributions, popularity])
@@ -84,6 +94,26 @@ def test_popularity_by_hand() -> None:
     assert found["test"]["ndcg@5"] == found["test"]["map@5"] == 1.0
 
 
+def test_a_further_protocol_by_hand() -> None:
+    """By popularity the positive of the one test list comes third."""
+    found = statistics()
+    assert found["protocols"] == ["popularity", "uniform"]
+    assert found["further_protocols"] == {
+        "uniform": {
+            "lists": 1,
+            "users": 1,
+            "ndcg@5": 0.5,
+            "ndcg@5_random": pytest.approx(expected_ndcg(3, 1), abs=1e-6),
+            "map@5": pytest.approx(1 / 3, abs=1e-6),
+            "map@5_random": pytest.approx(expected_precision(3, 1), abs=1e-6),
+        }
+    }
+    alone = described(small())
+    assert alone["protocols"] == ["popularity"] and alone["further_protocols"] == {}
+    main = ("splits", "per_list", "popularity_baseline")
+    assert all(alone[name] == found[name] for name in main)
+
+
 def test_what_was_dropped_comes_from_the_preparation() -> None:
     found = statistics()
     assert found["dropped"] == FAULTY["dropped"]
@@ -96,7 +126,9 @@ def test_what_was_dropped_comes_from_the_preparation() -> None:
 
 
 def test_every_figure_is_json_in_the_same_order() -> None:
-    once, again = (json.dumps(described(small(), FAULTY)) for _ in range(2))
+    once, again = (
+        json.dumps(described(small(), FAULTY, uniform=uniform_lists())) for _ in range(2)
+    )
     assert once == again
 
 
@@ -203,7 +235,9 @@ def tables(draw: st.DrawFn) -> Made:
 @settings(max_examples=40, deadline=None)
 @given(tables())
 def test_queries_equal_plain_python(made: Made) -> None:
-    found = described(made)
+    other = made.lists.with_columns(pl.col("labels").list.reverse())
+    found = described(made, uniform=other)
+    assert found["further_protocols"] == {"uniform": baseline(made._replace(lists=other), "test")}
     seen, lists = made.interactions.to_dicts(), made.lists.to_dicts()
     assert found["density"] == pytest.approx(len(seen) / len(made.users) / len(made.items), 1e-5)
     days = [datetime.fromtimestamp(row["timestamp"], UTC).date().isoformat() for row in seen]
@@ -293,8 +327,22 @@ def test_empty_tables_are_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, {"dropped": 3}, {"dropped": {"users": {"all": "x"}}}, {**CLEAN, "ratings": "x"}]
+    "broken",
+    [{"dropped": None}, {"dropped": 3}, {"dropped": {"users": {"all": "x"}}}, {"ratings": "x"}],
 )
 def test_broken_counts_are_an_error(broken: Any) -> None:
     with pytest.raises(RecError, match=r"prepare\.json: no counts of what was dropped"):
-        described(small(), broken)
+        described(small(), {**CLEAN, **broken})
+
+
+@pytest.mark.parametrize("broken", [{}, [], {"protocols": "uniform"}, {"protocols": []}])
+def test_counts_without_protocols_are_an_error(broken: Any) -> None:
+    with pytest.raises(RecError, match=r"prepare\.json: protocols: .* one name or more"):
+        read_protocols(broken)
+
+
+def test_a_broken_table_of_a_further_protocol_is_named(tmp_path: Path) -> None:
+    written = write_tables(small(), tmp_path, uniform=uniform_lists())
+    pl.DataFrame({"user": [1]}).write_parquet(written.further["uniform"])
+    with pytest.raises(RecError, match=r"lists-uniform\.parquet: column"):
+        describe(written, FAULTY, tmp_path / "work")

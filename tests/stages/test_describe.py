@@ -11,14 +11,14 @@ from click.testing import CliRunner
 from rec.files import write_json
 from stages import layout
 from stages.describe import main
-from tests.described import FAULTY, small, statistics, write_tables
+from tests.described import FAULTY, small, statistics, uniform_lists, write_tables
 from tests.synthetic_run import params_file
 
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_tables(small(), layout.TABLES)
+    write_tables(small(), layout.TABLES, uniform=uniform_lists())
     write_json(layout.PREPARED, FAULTY)
     params_file(tmp_path)
     return tmp_path
@@ -31,7 +31,9 @@ def test_writes_the_figures_of_the_tables(prepared: Path) -> None:
     assert not (layout.WORK / "describe").exists()
 
 
-@pytest.mark.parametrize("path", [layout.LISTS, layout.PREPARED], ids=str)
+@pytest.mark.parametrize(
+    "path", [layout.LISTS, layout.protocol_lists("uniform"), layout.PREPARED], ids=str
+)
 def test_missing_input_is_one_line_and_leaves_no_figures(prepared: Path, path: Path) -> None:
     path.unlink()
     result = CliRunner().invoke(main, [])

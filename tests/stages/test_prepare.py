@@ -25,6 +25,7 @@ TABLES = (
     layout.ITEMS,
     layout.USERS,
     layout.LISTS,
+    layout.protocol_lists("uniform"),
     layout.REJECTS,
     layout.PREPARED,
 )
@@ -62,7 +63,7 @@ def write_params(**prepare: Any) -> None:
         "list_interactions": 4,
         "list_size": 10,
         "lists_per_user": None,
-        "negatives": "popularity",
+        "negatives": ["popularity", "uniform"],
         "popularity_exponent": 0.75,
         "valid_share": 0.2,
         "test_share": 0.25,
@@ -110,8 +111,23 @@ def test_all_tables_agree() -> None:
     assert interactions.equals(interactions.sort("user", "position"))
     assert lists.equals(lists.sort("user", "position"))
     assert users.equals(users.sort("user"))
+    assert prepared["protocols"] == ["popularity", "uniform"]
+    uniform = read_table(layout.protocol_lists("uniform"), LISTS)
+    same = ["list", "user", "split", "position"]
+    assert uniform.select(same).equals(lists.select(same))
+    assert not uniform["items"].equals(lists["items"])
+    assert uniform["labels"].list.sum().equals(lists["labels"].list.sum())
     split = lists.select("user", "split").unique().sort("user")
     assert split.equals(users.select("user", "split"))
+
+
+def test_lists_of_a_protocol_that_was_left_out_are_gone() -> None:
+    assert run().exit_code == 0
+    kept = sha256(layout.protocol_lists("uniform"))
+    write_params(negatives=["uniform"])
+    assert run().exit_code == 0
+    assert sha256(layout.LISTS) == kept
+    assert list(layout.TABLES.glob("lists-*")) == []
 
 
 def test_bytes_do_not_depend_on_threads_or_order_of_rows() -> None:
