@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rec.config import Params
+from rec.config import Params, protocols
 from rec.knowledge import read_vectors
 from rec.machine import cores, device
 from rec.rerank.features import (
@@ -21,7 +21,7 @@ from rec.rerank.features import (
     user_knowledge,
 )
 from rec.rerank.training import positive_rows
-from rec.rerank.variants import HISTORY, NOISE, NONE, SHOWN, is_policy
+from rec.rerank.variants import HISTORY, NOISE, NONE, is_policy
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_table
 from stages import layout
 
@@ -45,14 +45,9 @@ def side_by_side(
         return list(pool.map(function, *zip(*calls, strict=True)))
 
 
-def protocols(params: Params) -> list[str]:
-    """The protocols of the comparison, the main one first."""
-    return [SHOWN] if params.data.tabular.impressions.file else params.prepare.negatives
-
-
 def features(params: Params, protocol: str | None = None) -> Features:
     """Lists and histories of all users; the lists of the main protocol where none is named."""
-    main = protocol in (None, protocols(params)[0])
+    main = protocol in (None, protocols(params.data, params.prepare)[0])
     return build_features(
         read_table(layout.ITEMS, ITEMS),
         read_table(layout.INTERACTIONS, INTERACTIONS),

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import polars as pl
 
-from rec.config import BACKBONES, Params
+from rec.config import BACKBONES, Params, protocols
 from rec.files import write_json
 from rec.rerank.reranker import save
 from rec.rerank.training import rank, train
@@ -26,13 +26,13 @@ from stages.runner import stage
 def main(params: Params, variant: str, backbone: str, seed: int) -> None:
     """Train a re-ranker per protocol and rank the lists of validation and test users."""
     is_policy(variant, params.policies)
-    protocols = inputs.protocols(params)
-    calls = [(params, variant, backbone, seed, protocol) for protocol in protocols]
+    names = protocols(params.data, params.prepare)
+    calls = [(params, variant, backbone, seed, protocol) for protocol in names]
     tables, curves = zip(*inputs.side_by_side(params, run, calls), strict=True)
     runs = pl.concat(tables).sort("variant", "protocol", "list", "sample")
     write_table(runs, layout.runs(variant, backbone, seed), RUNS)
     described = {"variant": variant, "backbone": backbone, "seed": seed}
-    trained = dict(zip(protocols, curves, strict=True))
+    trained = dict(zip(names, curves, strict=True))
     write_json(layout.training(variant, backbone, seed), {**described, "protocols": trained})
 
 
@@ -44,7 +44,7 @@ def run(
     knowledge = inputs.knowledge(features, variant, params)
     users, valid = features.users_of("train"), features.users_of("valid")
     trained = train(features, knowledge, params.ranker, backbone, seed, users, valid)
-    if protocol == inputs.protocols(params)[0]:
+    if protocol == protocols(params.data, params.prepare)[0]:
         save(trained.model, layout.reranker(variant, backbone, seed))
     ranked = rank(trained.model, features, knowledge, inputs.judged_rows(features))
     table = runs_table(
