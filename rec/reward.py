@@ -25,8 +25,9 @@ from rec.errors import RecError
 from rec.files import read_json
 from rec.machine import device
 from rec.rerank.features import Features, Knowledge
+from rec.rerank.ranking import Judged, judge, positive_rows
 from rec.rerank.reranker import Reranker, load
-from rec.rerank.training import Judged, Trained, judge, positive_rows, train
+from rec.rerank.training import Trained, train
 from rec.tables import ALL_FOLDS, SCORES
 
 Floats = npt.NDArray[np.float64]

@@ -20,7 +20,7 @@ from rec.rerank.features import (
     random_knowledge,
     user_knowledge,
 )
-from rec.rerank.training import positive_rows
+from rec.rerank.ranking import positive_rows
 from rec.rerank.variants import HISTORY, NOISE, NONE, is_policy
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_table
 from stages import layout

@@ -11,8 +11,9 @@ import polars as pl
 
 from rec.config import BACKBONES, Params, protocols
 from rec.files import write_json
+from rec.rerank.ranking import rank
 from rec.rerank.reranker import save
-from rec.rerank.training import rank, train
+from rec.rerank.training import train
 from rec.rerank.variants import is_policy, runs_table
 from rec.tables import RUNS, write_table
 from stages import inputs, layout

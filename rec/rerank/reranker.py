@@ -64,7 +64,8 @@ class Reranker(nn.Module):
                 scores = self.model(states, mask, self.inputs.history(batch), batch.history > 0)
             else:
                 scores = self.model(states, mask)
-        return scores.float().masked_fill(~mask, -torch.inf)
+        final: Tensor = scores.float().masked_fill(~mask, -torch.inf)
+        return final
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Training a re-ranker, and the worth of responses by a trained one."""
+"""Training a re-ranker."""
 
 from __future__ import annotations
 
@@ -17,13 +17,10 @@ from rec.errors import RecError
 from rec.progress import bar
 from rec.rerank.features import Features, Knowledge, batch
 from rec.rerank.inputs import ITEMS, USERS, Shape
-from rec.rerank.losses import log_likelihood
-from rec.rerank.metrics import average_precision, ndcg
+from rec.rerank.ranking import judge, positive_rows, user_means
 from rec.rerank.reranker import Reranker
 
 Floats = npt.NDArray[np.float64]
-
-EVALUATION_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -53,17 +50,6 @@ class Trained:
         return {**best, "curve": points}
 
 
-@dataclass(frozen=True)
-class Judged:
-    """Metrics of M lists, each re-ranked with one response (or with none): arrays of [M]."""
-
-    rows: npt.NDArray[np.int64]  # the list
-    responses: npt.NDArray[np.int64]  # the row of the response in Knowledge; -1 without
-    ndcg: Floats
-    average_precision: Floats
-    log_likelihood: Floats
-
-
 def train(
     features: Features,
     knowledge: Knowledge | None,
@@ -88,16 +74,12 @@ def train(
     )
     told = None if knowledge is None else knowledge.first_responses()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = _fresh(features, knowledge, config, backbone, train_users)
-        prepared = model.inputs.prepared(knowledge)
-        optimizer = _optimizer(model, config)
-        generator = torch.Generator().manual_seed(seed)
-        curve: list[Epoch] = []
+        trainer = Trainer(features, knowledge, config, backbone, seed, train_users)
+        model, curve = trainer.model, list[Epoch]()
         best, best_weights = -math.inf, model.state_dict()
         with bar("train", config.epochs, "epoch") as counter:
             for epoch in range(1, config.epochs + 1):
-                loss = _epoch(model, optimizer, features, prepared, rows, generator)
+                loss = trainer.epoch(rows)
                 judged = judge(model, features, told, valid_rows)
                 curve.append(Epoch(epoch, loss, float(user_means(features, judged).mean())))
                 counter.update()
@@ -113,13 +95,55 @@ def _best(curve: list[Epoch]) -> Epoch:
     return max(curve, key=lambda point: point.valid_ndcg)
 
 
-def positive_rows(features: Features, users: list[str], name: str) -> Tensor:
-    """The lists of `users` that hold a positive. Raises RecError where there is none."""
-    rows = features.rows(users)
-    rows = rows[features.positive[rows]]
-    if len(rows) == 0:
-        raise RecError(f"no list of the {name} users holds a liked item; keep more users or lists")
-    return rows
+class Trainer:
+    """A fresh re-ranker and what a pass over lists needs; it seeds torch with `seed`.
+
+    `train_users` are those whose texts the adaptor's means are taken from.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        knowledge: Knowledge | None,
+        config: Ranker,
+        backbone: str,
+        seed: int,
+        train_users: list[str],
+    ) -> None:
+        torch.manual_seed(seed)
+        self.model = _fresh(features, knowledge, config, backbone, train_users)
+        self._features = features
+        self._knowledge = self.model.inputs.prepared(knowledge)
+        self._optimizer = _optimizer(self.model, config)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def epoch(self, rows: Tensor) -> float:
+        """One pass over the lists `rows` in a random order; the mean loss.
+
+        Raises RecError where it is not finite.
+        """
+        model, optimizer, features = self.model.train(), self._optimizer, self._features
+        order = rows[torch.randperm(len(rows), generator=self._generator).to(rows.device)]
+        uniform = torch.rand(len(rows), generator=self._generator)
+        drawn = _draw(features, self._knowledge, order, uniform)
+        total = torch.zeros((), device=rows.device)
+        size = model.config.batch_size
+        for start in range(0, len(order), size):
+            part = slice(start, start + size)
+            chosen = None if drawn is None else drawn[part]
+            inputs = batch(features, self._knowledge, order[part], chosen)
+            losses = model.loss(model(inputs), inputs.labels)
+            optimizer.zero_grad()
+            losses.mean().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += losses.detach().sum()
+        loss = float(total) / len(order)
+        if not math.isfinite(loss):
+            raise RecError(
+                f"the re-ranker's loss is {loss}; lower ranker.learning_rate "
+                f"({model.config.learning_rate}) or check the vectors"
+            )
+        return loss
 
 
 def _fresh(
@@ -162,37 +186,6 @@ def _optimizer(model: Reranker, config: Ranker) -> torch.optim.Optimizer:
     )
 
 
-def _epoch(
-    model: Reranker,
-    optimizer: torch.optim.Optimizer,
-    features: Features,
-    knowledge: Knowledge | None,
-    rows: Tensor,
-    generator: torch.Generator,
-) -> float:
-    """One pass over the lists `rows`; the mean loss. Raises RecError where it is not finite."""
-    model.train()
-    order = rows[torch.randperm(len(rows), generator=generator).to(rows.device)]
-    drawn = _draw(features, knowledge, order, torch.rand(len(rows), generator=generator))
-    total = torch.zeros((), device=rows.device)
-    size = model.config.batch_size
-    for start in range(0, len(order), size):
-        part = slice(start, start + size)
-        inputs = batch(features, knowledge, order[part], None if drawn is None else drawn[part])
-        losses = model.loss(model(inputs), inputs.labels)
-        optimizer.zero_grad()
-        losses.mean().backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += losses.detach().sum()
-    loss = float(total) / len(order)
-    if not math.isfinite(loss):
-        raise RecError(
-            f"the re-ranker's loss is {loss}; lower ranker.learning_rate "
-            f"({model.config.learning_rate}) or check the vectors"
-        )
-    return loss
-
-
 def _draw(
     features: Features, knowledge: Knowledge | None, rows: Tensor, uniform: Tensor
 ) -> Tensor | None:
@@ -203,85 +196,3 @@ def _draw(
     owner = features.list_user[rows]
     count = knowledge.count[owner]
     return knowledge.first[owner] + (uniform.to(rows.device) * count).long().clamp(max=count - 1)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """M lists, each ranked with one response (or with none)."""
-
-    rows: npt.NDArray[np.int64]  # [M] the list
-    responses: npt.NDArray[np.int64]  # [M] the row of the response in Knowledge; -1 without
-    scores: Tensor  # [M, n], minus infinity at padding
-    labels: Tensor  # [M, n]
-
-
-def rank(model: Reranker, features: Features, knowledge: Knowledge | None, rows: Tensor) -> Ranked:
-    """Score the lists `rows` with every response of their users (once where there are none)."""
-    responses = None
-    if knowledge is not None and knowledge.users is not None:
-        rows, responses = _with_responses(features, knowledge, rows)
-    return _rank(model, features, knowledge, rows, responses)
-
-
-@torch.inference_mode()
-def _rank(
-    model: Reranker,
-    features: Features,
-    knowledge: Knowledge | None,
-    rows: Tensor,
-    responses: Tensor | None,
-) -> Ranked:
-    model.eval()
-    knowledge = model.inputs.prepared(knowledge)
-    scores = []
-    for start in range(0, len(rows), EVALUATION_ROWS):
-        part = slice(start, start + EVALUATION_ROWS)
-        chosen = None if responses is None else responses[part]
-        scores.append(model(batch(features, knowledge, rows[part], chosen)))
-    numbers = np.full(len(rows), -1) if responses is None else responses.cpu().numpy()
-    return Ranked(rows.cpu().numpy(), numbers, torch.cat(scores), features.labels[rows])
-
-
-def judge(model: Reranker, features: Features, knowledge: Knowledge | None, rows: Tensor) -> Judged:
-    """Re-rank the lists `rows` with every response of their users (once where there are none)."""
-    return _judged(rank(model, features, knowledge, rows))
-
-
-def judge_pairs(
-    model: Reranker, features: Features, knowledge: Knowledge, rows: Tensor, responses: Tensor
-) -> Judged:
-    """Re-rank the lists `rows` [M], each with one response row [M] of anybody's."""
-    return _judged(_rank(model, features, knowledge, rows, responses))
-
-
-def _judged(ranked: Ranked) -> Judged:
-    scores, labels = ranked.scores, ranked.labels
-    mask = ~scores.isneginf()
-    return Judged(
-        ranked.rows,
-        ranked.responses,
-        ndcg(scores, labels, 5, mask),
-        average_precision(scores, labels, 5, mask),
-        log_likelihood(scores, labels).double().cpu().numpy(),
-    )
-
-
-def _with_responses(
-    features: Features, knowledge: Knowledge, rows: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Repeat each list once per response of its user."""
-    assert knowledge.first is not None and knowledge.count is not None
-    owner = features.list_user[rows]
-    count = knowledge.count[owner]
-    ends = count.cumsum(0)
-    place = torch.arange(int(ends[-1]), device=rows.device)
-    place = place - (ends - count).repeat_interleave(count)
-    return rows.repeat_interleave(count), knowledge.first[owner].repeat_interleave(count) + place
-
-
-def user_means(features: Features, judged: Judged) -> Floats:
-    """NDCG@5 per user that has judged lists: the mean over the user's lists and responses."""
-    owner = features.list_user.cpu().numpy()[judged.rows]
-    count = np.bincount(owner)
-    means: Floats = np.bincount(owner, weights=judged.ndcg)[count > 0] / count[count > 0]
-    return means

@@ -12,7 +12,7 @@ from torch import Tensor
 from rec.config import BASELINES, ORDERS
 from rec.errors import RecError
 from rec.rerank.features import Features, Knowledge
-from rec.rerank.training import Ranked
+from rec.rerank.ranking import Ranked
 from rec.seeds import derive_seed
 from rec.tables import NO_BACKBONE, NO_SAMPLE, NO_SEED, RUNS
 
@@ -90,7 +90,6 @@ def runs_table(
     order = np.argsort(-scores, axis=1, kind="stable")
     lengths = np.isfinite(scores).sum(1)
     sorted_labels = np.take_along_axis(labels, order, axis=1)
-    cells = pl.Series(sorted_labels, dtype=pl.Array(pl.Int8, labels.shape[1])).arr.to_list()
     owner = features.list_user.cpu().numpy()[ranked.rows]
     samples = np.full(len(owner), NO_SAMPLE)
     if knowledge is not None and knowledge.samples is not None:
@@ -106,8 +105,10 @@ def runs_table(
             "user": users,
             "list": pl.Series(features.lists, dtype=pl.String).gather(ranked.rows),
             "sample": samples,
-            "labels": cells.list.head(pl.Series(lengths)),
+            "labels": pl.Series(sorted_labels).arr.to_list(),
+            "length": lengths,
         },
         schema_overrides=dict(RUNS),
     )
+    table = table.with_columns(pl.col("labels").list.head("length")).drop("length")
     return table.sort("variant", "protocol", "list", "sample")
