@@ -53,7 +53,7 @@ def features(params: Params) -> Features:
     )
 
 
-def knowledge(built: Features, variant: str, policies: list[int]) -> Knowledge | None:
+def knowledge(built: Features, variant: str, policies: list[str]) -> Knowledge | None:
     """The text vectors that a variant gives to the re-ranker; None for no text."""
     policy = policy_of(variant, policies)
     if variant == NONE or variant in ORDERS:
@@ -66,9 +66,9 @@ def knowledge(built: Features, variant: str, policies: list[int]) -> Knowledge |
     return items
 
 
-def policy_knowledge(built: Features, policy: int, policies: list[int]) -> Knowledge:
+def policy_knowledge(built: Features, policy: str, policies: list[str]) -> Knowledge:
     """The items' vectors and those of a policy's responses."""
-    known = knowledge(built, str(policy), policies)
+    known = knowledge(built, policy, policies)
     assert known is not None
     return known
 

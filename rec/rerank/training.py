@@ -206,6 +206,17 @@ def judge(model: PRM, features: Features, knowledge: Knowledge | None, rows: Ten
     responses = None
     if knowledge is not None and knowledge.users is not None:
         rows, responses = _with_responses(features, knowledge, rows)
+    return judge_pairs(model, features, knowledge, rows, responses)
+
+
+def judge_pairs(
+    model: PRM,
+    features: Features,
+    knowledge: Knowledge | None,
+    rows: Tensor,
+    responses: Tensor | None,
+) -> Judged:
+    """Re-rank the lists `rows` [M], each with the response of row `responses` [M], whoever's."""
     model.eval()
     parts = []
     for start in range(0, len(rows), EVALUATION_ROWS):

@@ -22,16 +22,16 @@ POPULARITY = "popularity"  # no re-ranker: by interactions of train users
 SHOWN = "shown"  # no re-ranker: the order in which the lists were shown
 
 
-def policy_of(variant: str, policies: list[int]) -> int | None:
+def policy_of(variant: str, policies: list[str]) -> str | None:
     """The policy whose responses a variant uses; None for a variant without responses.
 
     Raises RecError for a variant that does not exist.
     """
     if variant in BASELINES:
         return None
-    if variant.isdecimal() and int(variant) in policies:
-        return int(variant)
-    names = ", ".join([*BASELINES, *map(str, policies)])
+    if variant in policies:
+        return variant
+    names = ", ".join([*BASELINES, *policies])
     raise RecError(f"variant {variant!r} does not exist; use one of {names}")
 
 
