@@ -64,7 +64,7 @@ def mediation_chart(rounds: Rounds) -> Spec:
     data = alt.InlineData(values)
     base = alt.Chart(data).encode(y=y, yOffset=offset, tooltip=tooltip)
     interval = base.mark_rule(strokeWidth=2.5).encode(
-        x=x, x2="high:Q", color=alt.Color("round:N", legend=None)
+        x=x, x2="high:Q", stroke=alt.Stroke("round:N", legend=None)
     )
     dots = base.mark_point(filled=True, opacity=1, size=90).encode(
         x="value:Q", color=color, shape=alt.Shape("round:N", title="Round", legend=legend)

@@ -19,6 +19,8 @@ from rec.rerank.training import Judged
 
 Integers = npt.NDArray[np.int64]
 
+TURNS = 20  # of removing means of texts and of users
+
 
 @dataclass(frozen=True)
 class Halves:
@@ -212,6 +214,26 @@ def against_others(found: Halves, own: Integers) -> Floats:
         if mine.any() and not mine.all():
             differences.append(scores[mine].mean() - scores[~mine].mean())
     return np.array(differences)
+
+
+def matched(found: Halves) -> Floats:
+    """Scores [T, 2] without what a text is worth to everybody and what a user's lists reach.
+
+    What is left of the swap test is whether different users need different texts. Means are removed by turns, each
+    half by itself, so that nothing goes from one half to the other.
+
+    >>> owners, texts = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    >>> scores = np.array([[0.5], [0.7], [0.2], [0.4]]) + np.zeros(2)  # text 1 is worth .2 more
+    >>> bool(np.allclose(matched(Halves(owners, texts, scores, scores)), 0))
+    True
+    """
+    left = found.ndcg.copy()
+    places = [np.unique(n, return_inverse=True)[1] for n in (found.texts, found.owners)]
+    for place in places * TURNS:
+        count = np.bincount(place)
+        for half in left.T:
+            half -= (np.bincount(place, weights=half) / count)[place]
+    return left
 
 
 def _mean(values: Floats, resamples: int, seed: int) -> Estimate:

@@ -105,6 +105,8 @@ def read_links(path: Path) -> list[Link]:
 def _link(values: Mapping[str, Any]) -> Link:
     made = Link(**{field.name: values[field.name] for field in fields(Link)})
     numbers = (made.value, made.low, made.high)
+    if not isinstance(made.null, int | float):
+        raise TypeError(f"null of link {made.name!r} is {made.null!r}; it must be a number")
     if made.step not in STEPS or made.unit not in UNITS:
         raise ValueError(f"link {made.name!r} has step {made.step!r} and unit {made.unit!r}")
     present = [number is not None for number in numbers]

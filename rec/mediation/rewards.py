@@ -6,7 +6,7 @@ from functools import partial
 
 import polars as pl
 
-from rec.mediation.halves import Halves, Integers, against_others, moments, picks
+from rec.mediation.halves import Halves, Integers, against_others, matched, moments, picks
 from rec.mediation.links import (
     BEST_OF_N,
     CORRELATION,
@@ -25,13 +25,15 @@ from rec.mediation.texts import SPLITS
 def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[Link]:
     """The swap test: users' lists with texts of different users, one of them their own.
 
-    `own` [users] is the row of each user's own text. Nothing can be learned from responses by a
-    reward that does not care whose text it is told.
+    `own` [users] is the row of each user's own text. A reward that does not change with the text
+    can tell nothing about responses. Texts may be better or worse for everybody; `swap_match` says
+    whether different users need different ones, `swap_own` whether a text knows its own user.
     """
     groups = found.groups
     ndcg = found.ndcg
     chosen = picks(ndcg, ndcg, groups)
     better = against_others(found, own)
+    match = moments(matched(found), groups)
     make = partial(link, SENSITIVITY)
     return [
         make(
@@ -41,6 +43,13 @@ def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[
             moments(ndcg, groups).reliability(resamples, seed),
             unit=CORRELATION,
             chain=True,
+        ),
+        make(
+            "swap_match",
+            "The same without what a text is worth to everybody",
+            "train",
+            match.reliability(resamples, seed),
+            unit=CORRELATION,
         ),
         make(
             "swap_own",
