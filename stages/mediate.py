@@ -24,14 +24,14 @@ def main(params: Params, round_: int) -> None:
     """Measure each link of a round, with an interval over users."""
     use_threads(params.machine.threads)
     policy, resamples, seed = judged_policy(params, round_), params.evaluate.bootstrap, params.seed
-    models = load_models(layout.reward(round_))
+    read, models = texts(policy), load_models(layout.reward(round_))
     calls = [(params, policy, str(round_), model) for model in models]
     features = inputs.features(params)
     knowledge = inputs.policy_knowledge(features, policy, params.policies)
     assert knowledge.first is not None
     judged = judge_round(inputs.side_by_side(params, run, calls), features)
     links = [
-        *text_links(texts(policy), resamples, seed),
+        *text_links(read, resamples, seed),
         *swap_links(judged.swapped, knowledge.first.cpu().numpy(), resamples, seed),
         *response_links(judged.responses, "train", resamples, seed),
         *response_links(judged.valid, "valid", resamples, seed),

@@ -219,8 +219,8 @@ def against_others(found: Halves, own: Integers) -> Floats:
 def matched(found: Halves) -> Floats:
     """Scores [T, 2] without what a text is worth to everybody and what a user's lists reach.
 
-    What is left of the swap test is whether different users need different texts. Means are removed by turns, each
-    half by itself, so that nothing goes from one half to the other.
+    What is left of the swap test is whether different users need different texts. Means are removed
+    by turns, each half by itself, so that nothing goes from one half to the other.
 
     >>> owners, texts = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
     >>> scores = np.array([[0.5], [0.7], [0.2], [0.4]]) + np.zeros(2)  # text 1 is worth .2 more
