@@ -16,6 +16,7 @@ from rec.errors import RecError
 
 Floats = npt.NDArray[np.floating]
 Integers = npt.NDArray[np.integer]
+Counts = npt.NDArray[np.int64]
 
 TIE = 1e-6
 CHUNK = 1024
@@ -58,27 +59,57 @@ def identifiability(responses: Floats, owners: Integers, histories: Floats) -> I
     >>> round(found.mrr, 4), found.median_rank, found.chance_mrr
     (0.8333, 1.0, 0.75)
     """
+    closer, ties = _ranked(responses, owners, histories)
+    return Identifiability(
+        mrr=float(_reciprocal(closer, ties).mean()),
+        median_rank=float(np.median(1 + closer + ties / 2)),
+        users=len(histories),
+        responses=len(responses),
+        chance_mrr=chance_mrr(len(histories)),
+        chance_median_rank=(len(histories) + 1) / 2,
+    )
+
+
+def reciprocal_ranks(
+    responses: Floats, owners: Integers, histories: Floats
+) -> npt.NDArray[np.float64]:
+    """The reciprocal rank of each response's own user, [n]; `identifiability` is their mean.
+
+    Arguments, ties and errors are those of `identifiability`.
+
+    >>> histories = np.array([[-1.0], [1.0]])
+    >>> reciprocal_ranks(np.array([[-1.0], [-1.0], [2.0]]), np.array([0, 1, 1]), histories)
+    array([1. , 0.5, 1. ])
+    """
+    return _reciprocal(*_ranked(responses, owners, histories))
+
+
+def chance_mrr(users: int) -> float:
+    """The mean reciprocal rank of a random order of `users`: H_users / users."""
+    return float((1.0 / np.arange(1, users + 1)).sum() / users)
+
+
+def _ranked(responses: Floats, owners: Integers, histories: Floats) -> tuple[Counts, Counts]:
+    """How many users are closer to each response than its own, and how many tie with that one."""
     users = len(histories)
     if len(responses) == 0 or users < 2:
         raise RecError(
             f"identifiability needs responses and two users; got {len(responses)} and {users}"
         )
-    closer, ties = _places(_directions(responses), owners, _directions(histories))
-    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, users + 1))])
-    reciprocal = (harmonic[closer + ties + 1] - harmonic[closer]) / (ties + 1)
-    return Identifiability(
-        mrr=float(reciprocal.mean()),
-        median_rank=float(np.median(1 + closer + ties / 2)),
-        users=users,
-        responses=len(responses),
-        chance_mrr=float(harmonic[users] / users),
-        chance_median_rank=(users + 1) / 2,
-    )
+    return _places(_directions(responses), owners, _directions(histories))
+
+
+def _reciprocal(closer: Counts, ties: Counts) -> npt.NDArray[np.float64]:
+    """Mean of 1 / rank over the orders of those that tie."""
+    most = int((closer + ties).max()) + 1
+    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, most + 1))])
+    found: npt.NDArray[np.float64] = (harmonic[closer + ties + 1] - harmonic[closer]) / (ties + 1)
+    return found
 
 
 def _places(
     own: npt.NDArray[np.float32], owners: Integers, others: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+) -> tuple[Counts, Counts]:
     """How many of `others` are closer to each response than its owner, and how many tie."""
     closer = np.empty(len(own), dtype=np.int64)
     ties = np.empty(len(own), dtype=np.int64)
@@ -101,6 +132,42 @@ def _directions(vectors: Floats) -> npt.NDArray[np.float32]:
     return scaled.astype(np.float32)
 
 
+@dataclass(frozen=True)
+class UserSums:
+    """What the cosines between U users' responses follow from: of vectors of length 1."""
+
+    sums: npt.NDArray[np.float64]  # [U, dim]
+    counts: npt.NDArray[np.float64]  # [U]
+
+    def cosines(
+        self, weights: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean cosine within and between users, both [B], of users that count `weights` [B, U].
+
+        A user that counts twice is no two different users. NaN where there is no such pair.
+        """
+        squares = (self.sums**2).sum(1)
+        several = self.counts > 1
+        own = (squares - self.counts)[several] / (self.counts * (self.counts - 1))[several]
+        twice = weights**2
+        pairs = (weights @ self.counts) ** 2 - twice @ self.counts**2
+        total = ((weights @ self.sums) ** 2).sum(1) - twice @ squares
+        with np.errstate(invalid="ignore", divide="ignore"):
+            within = weights[:, several] @ own / weights[:, several].sum(1)
+            return within, np.where(pairs > 0, total / pairs, np.nan)
+
+
+def user_sums(responses: Floats, owners: Integers) -> UserSums:
+    """Sums per user of the responses [n, dim] at length 1; `owners` int [n], users in its order."""
+    values = responses.astype(np.float64)
+    values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-30)
+    _, codes = np.unique(owners, return_inverse=True)
+    counts = np.bincount(codes).astype(np.float64)
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, codes, values)
+    return UserSums(sums, counts)
+
+
 def response_cosines(responses: Floats, owners: Integers) -> tuple[float | None, float | None]:
     """Mean cosine of two responses of the same user, and of two different users.
 
@@ -112,18 +179,8 @@ def response_cosines(responses: Floats, owners: Integers) -> tuple[float | None,
     >>> response_cosines(vectors, np.array([0, 0, 1]))
     (0.0, 0.5)
     """
-    values = responses.astype(np.float64)
-    values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-30)
-    _, codes = np.unique(owners, return_inverse=True)
-    counts = np.bincount(codes).astype(np.float64)
-    sums = np.zeros((len(counts), values.shape[1]))
-    np.add.at(sums, codes, values)
-    squares = (sums**2).sum(1)
-    several = counts > 1
-    within = (squares - counts)[several] / (counts * (counts - 1))[several]
-    pairs = len(values) ** 2 - (counts**2).sum()
-    between = ((sums.sum(0) ** 2).sum() - squares.sum()) / pairs if pairs > 0 else None
-    return (
-        float(within.mean()) if several.any() else None,
-        None if between is None else float(between),
-    )
+    found = user_sums(responses, owners)
+    within, between = found.cosines(np.ones((1, len(found.counts))))
+    ends = (float(within[0]), float(between[0]))
+    first, second = (None if np.isnan(value) else value for value in ends)
+    return first, second

@@ -78,7 +78,7 @@ def chain(run: Run) -> Grid:
     def line(name: str, note: str, values: Mapping[int, str]) -> Line:
         return Line(name, [values.get(policy, DASH) for policy in policies], note)
 
-    reward, halves = _rewards(run.rewards)
+    reward = _rewards(run.rewards)
     pairs = {t: table.height for t, table in run.pairs.items()}
     held_out = {t: metrics["pairs"] for t, metrics in _held_out(run.pairs_metrics).items()}
     margins = {t: _mean((table["margin"] * 100).to_list()) for t, table in run.pairs.items()}
@@ -96,7 +96,6 @@ def chain(run: Run) -> Grid:
             ),
             Line("Identifiability, median rank", [r.rank_text.replace("-", DASH) for r in found]),
             line("Reward model, NDCG@5", "validation lists, mean over folds", _cells(reward, 4)),
-            line("Reward reliability", "split-half r within a user; 0: noise", _cells(halves, 3)),
             line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
             line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
             line("Mean margin", "NDCG@5 points, chosen − rejected", _cells(margins, 2)),
@@ -108,17 +107,15 @@ def chain(run: Run) -> Grid:
     )
 
 
-def _rewards(rewards: Mapping[int, Any]) -> tuple[dict[int, float | None], dict[int, float | None]]:
-    """Validation NDCG@5 over folds, and split-half reliability where it was measured, by round."""
+def _rewards(rewards: Mapping[int, Any]) -> dict[int, float | None]:
+    """Validation NDCG@5 over folds by round."""
     levels: dict[int, float | None] = {}
-    halves: dict[int, float | None] = {}
     for number, reward in rewards.items():
         try:
             levels[number] = _mean([float(m["valid_ndcg@5"]) for m in reward_models(reward)])
-            halves[number] = (reward.get("split_half") or {}).get("r")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecError(f"reward.json of round {number}: no reward models ({error})") from error
-    return levels, halves
+    return levels
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -31,7 +31,6 @@ from rec.rerank.training import Trained, train
 from rec.tables import ALL_FOLDS, SCORES
 
 Floats = npt.NDArray[np.float64]
-Halves = tuple[Floats, npt.NDArray[np.int64]]  # scores [responses, 2], user of each response
 
 
 def fold_of(seed: int, user: str, folds: int) -> int:
@@ -162,56 +161,6 @@ def _scores(
         schema_overrides=dict(SCORES),
     )
     return table.sort("user", "sample")
-
-
-def halves(judged: Judged, features: Features) -> Halves:
-    """Mean NDCG@5 of each response on every other list of its user, and on the rest.
-
-    Returns [responses, 2] and the user number of each response; users of one list are left out.
-    """
-    owner = features.list_user.cpu().numpy()[judged.rows]
-    lists, first = np.unique(judged.rows, return_index=True)
-    _, start, count = np.unique(owner[first], return_index=True, return_counts=True)
-    turn = np.empty(len(lists), dtype=np.int64)
-    for begin, length in zip(start, count, strict=True):
-        turn[begin : begin + length] = np.arange(length)
-    half = turn[np.searchsorted(lists, judged.rows)] % 2
-    responses, place = np.unique(judged.responses, return_inverse=True)
-    cell = place * 2 + half
-    number = np.bincount(cell, minlength=2 * len(responses)).reshape(-1, 2)
-    total = np.bincount(cell, weights=judged.ndcg, minlength=2 * len(responses)).reshape(-1, 2)
-    users = np.empty(len(responses), dtype=np.int64)
-    users[place] = owner
-    both = (number > 0).all(1)
-    return total[both] / number[both], users[both]
-
-
-def reliability(scores: Floats, users: npt.NDArray[np.int64]) -> dict[str, float | int | None]:
-    """Split-half reliability of the reward among the responses of the same user.
-
-    `scores` is [responses, 2] as `halves` gives it. `r`: correlation between the halves of a
-    response's score relative to its user's mean. `best_minus_worst`: how much better the response
-    that is best on one half is on the other half than the worst. Near 0: the reward is noise, and
-    so are pairs made from it.
-
-    >>> same = np.array([[1.0, 0.9], [0.0, 0.1]])
-    >>> reliability(same, np.array([7, 7]))
-    {'users': 1, 'r': 1.0, 'best_minus_worst': 0.9}
-    """
-    deviations, gains = [], []
-    for user in np.unique(users):
-        own = scores[users == user]
-        if len(own) > 1:
-            deviations.append(own - own.mean(0))
-            gains += [
-                own[own[:, a].argmax(), 1 - a] - own[own[:, a].argmin(), 1 - a] for a in (0, 1)
-            ]
-    if not deviations:
-        return {"users": 0, "r": None, "best_minus_worst": None}
-    first, second = np.concatenate(deviations).T
-    spread = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    r = round(float((first * second).sum()) / spread, 4) if spread > 0 else None
-    return {"users": len(deviations), "r": r, "best_minus_worst": round(float(np.mean(gains)), 6)}
 
 
 def weights_path(folder: Path, fold: int) -> Path:

@@ -4,25 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from rec.config import Params, judged_policy
 from rec.files import atomic_path, write_json
 from rec.rerank.reranker import save
-from rec.reward import (
-    Halves,
-    describe,
-    fold_users,
-    halves,
-    judge_users,
-    reliability,
-    train_fold,
-    weights_path,
-)
+from rec.reward import describe, train_fold, weights_path
 from stages import inputs, layout
 from stages.runner import stage
-
-RELIABILITY_USERS = 500  # per fold
 
 
 @stage
@@ -32,15 +20,12 @@ def main(params: Params, round_: int) -> None:
     policy, folds = judged_policy(params, round_), params.reward.folds
     with atomic_path(layout.reward(round_)) as folder:
         calls = [(params, policy, fold, folder) for fold in range(folds)]
-        results = inputs.side_by_side(params, run, calls)
-        described = describe(params.seed, folds, [curve for curve, _ in results])
-        scores, users = zip(*(found for _, found in results), strict=True)
-        found = reliability(np.concatenate(scores), np.concatenate(users))
-        write_json(folder / "reward.json", {**described, "policy": policy, "split_half": found})
+        described = describe(params.seed, folds, inputs.side_by_side(params, run, calls))
+        write_json(folder / "reward.json", {**described, "policy": policy})
 
 
-def run(params: Params, policy: str, fold: int, folder: Path) -> tuple[dict[str, Any], Halves]:
-    """Train and save one fold's model: its curve, and what tells how reliable its scores are."""
+def run(params: Params, policy: str, fold: int, folder: Path) -> dict[str, Any]:
+    """Train and save one fold's model; its curve."""
     features = inputs.features(params)
     knowledge = inputs.policy_knowledge(features, policy, params)
     folds = params.reward.folds
@@ -49,12 +34,7 @@ def run(params: Params, policy: str, fold: int, folder: Path) -> tuple[dict[str,
     )
     folder.mkdir(exist_ok=True)
     save(reward.model, weights_path(folder, fold))
-    users = fold_users(features, reward)[:RELIABILITY_USERS]
-    if users:
-        found = halves(judge_users(reward, features, knowledge, users), features)
-    else:
-        found = (np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
-    return {"fold": fold, **trained.as_json()}, found
+    return {"fold": fold, **trained.as_json()}
 
 
 if __name__ == "__main__":

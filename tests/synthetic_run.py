@@ -263,8 +263,7 @@ def write_run(rounds: int = 2, title: str = "Heat (1995)", text: str = "Loved fi
             }
             for f in range(2)
         ]
-        half = {"users": 96, "r": 0.1 * number, "best_minus_worst": 0.002}
-        reward = {"seed": 1, "folds": 2, "models": folds, "policy": number - 1, "split_half": half}
+        reward = {"seed": 1, "folds": 2, "models": folds, "policy": number - 1}
         write_json(layout.reward(number) / "reward.json", reward)
         write_table(pairs_table(number, text=text), layout.pairs(number), PAIRS)
         write_json(layout.pairs_metrics(number), pair_figures())

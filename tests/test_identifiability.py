@@ -4,7 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rec.errors import RecError
-from rec.identifiability import identifiability, response_cosines
+from rec.identifiability import (
+    chance_mrr,
+    identifiability,
+    reciprocal_ranks,
+    response_cosines,
+)
 
 USERS, DIMENSION = 40, 16
 
@@ -53,6 +58,21 @@ def test_scale_and_common_part_do_not_count(scale: float, shift: float, seed: in
     plain = identifiability(own, np.arange(USERS), histories(seed))
     moved = identifiability(own * scale + shift, np.arange(USERS), histories(seed) - shift)
     assert moved.mrr == pytest.approx(plain.mrr, abs=1e-6)
+
+
+@given(seed=st.integers(0, 50), signal=st.floats(0, 2))
+def test_reciprocal_ranks_are_those_of_a_sorted_list(seed: int, signal: float) -> None:
+    rng = np.random.default_rng(seed)
+    owners = rng.integers(0, USERS, 25)
+    own = signal * histories(seed)[owners] + rng.normal(size=(25, DIMENSION))
+    found = reciprocal_ranks(own, owners, histories(seed))
+    centred = [v - v.mean(0) for v in (own, histories(seed))]
+    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in centred]
+    order = np.argsort(-(unit[0] @ unit[1].T), axis=1)
+    np.testing.assert_allclose(found, 1 / (1 + (order == owners[:, None]).argmax(1)))
+    whole = identifiability(own, owners, histories(seed))
+    assert whole.mrr == pytest.approx(found.mean())
+    assert whole.chance_mrr == chance_mrr(USERS)
 
 
 def test_needs_responses_and_users() -> None:

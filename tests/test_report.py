@@ -55,7 +55,6 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
                 {"fold": f, "valid_ndcg@5": 0.76 + 0.01 * (t + 2 * f), "curve": curve(0.7)}
                 for f in range(2)
             ],
-            "split_half": {"r": 0.1 * t} if t > 1 else None,
         }
         for t in numbers
     }
@@ -231,7 +230,6 @@ def test_chain_by_hand() -> None:
     assert cells(grid, "Identifiability, MRR") == ["0.1000", "0.3000", "0.5000"]
     assert cells(grid, "Identifiability, median rank") == ["40", "20", "13.3"]
     assert cells(grid, "Reward model, NDCG@5") == ["–", "0.7800", "0.7900"]
-    assert cells(grid, "Reward reliability") == ["–", "–", "0.200"]
     assert cells(grid, "Pairs") == ["–", "8", "8"]
     assert cells(grid, "Held-out pairs") == ["–", "3", "4"]
     assert cells(grid, "Mean margin") == ["–", "4.50", "4.50"]

@@ -15,11 +15,9 @@ from rec.reward import (
     describe,
     fold_of,
     fold_users,
-    halves,
     judge_users,
     load_models,
     mean_over_folds,
-    reliability,
     score_fold,
     score_valid,
     train_fold,
@@ -201,35 +199,3 @@ class TestFiles:
         write_json(tmp_path / "reward.json", content)
         with pytest.raises(RecError, match="'seed' and 'folds'"):
             load_models(tmp_path)
-
-
-class TestReliability:
-    def test_noise_is_near_zero_and_signal_near_one(self) -> None:
-        rng = np.random.default_rng(0)
-        users = np.repeat(np.arange(500), 4)
-        worth = rng.normal(size=(2000, 1))
-        noise = rng.normal(size=(2000, 2))
-        assert reliability(noise, users)["r"] == pytest.approx(0, abs=0.08)
-        found = reliability(worth + 0.1 * noise, users)
-        assert found["r"] == pytest.approx(0.99, abs=0.01)
-        assert found["users"] == 500
-
-    def test_what_users_differ_in_does_not_count(self) -> None:
-        rng = np.random.default_rng(0)
-        users = np.repeat(np.arange(500), 4)
-        noise = rng.normal(size=(2000, 2)) + 10 * users[:, None]
-        assert reliability(noise, users)["r"] == pytest.approx(0, abs=0.08)
-
-    def test_one_response_each(self) -> None:
-        assert reliability(np.zeros((3, 2)), np.arange(3))["r"] is None
-
-    def test_halves_take_turns_over_a_users_lists(
-        self, data: tuple[Features, Knowledge], models: list[RewardModel]
-    ) -> None:
-        users = fold_users(data[0], models[0])[:4]
-        judged = judge_users(models[0], *data, users)
-        found, owners = halves(judged, data[0])
-        assert found.shape == (len(owners), 2)
-        first = judged.responses[0]
-        own = judged.ndcg[judged.responses == first]
-        np.testing.assert_allclose(found[0], [own[::2].mean(), own[1::2].mean()])

@@ -1,0 +1,1 @@
+"""The chain of mediation: through which links alignment could help, and which of them hold."""

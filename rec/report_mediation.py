@@ -1,0 +1,108 @@
+"""The report's section on the chain of mediation: its figure, its tables and its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rec.mediation.links import STEPS, Link
+from rec.mediation_chart import Rounds, Spec, figure, mediation_chart, number_text
+from rec.report_grid import DASH, Grid, Line
+
+
+@dataclass(frozen=True)
+class MediationSection:
+    """What the section shows; `chart` is the specification of the chart `chart-mediation`."""
+
+    sentences: list[str]  # one per round
+    chain: Grid  # the links that decide about their steps
+    details: list[Grid]  # all links, a table per step
+    chart: Spec
+
+
+def mediation_section(rounds: Rounds) -> MediationSection:
+    """The section from the links of each round."""
+    return MediationSection(
+        sentences=[sentence(number, rounds[number]) for number in sorted(rounds)],
+        chain=_grid(rounds, "Link", list(STEPS), chain=True),
+        details=[
+            grid
+            for step, name in STEPS.items()
+            if (grid := _grid(rounds, name, [step], chain=False)).lines
+        ],
+        chart=mediation_chart(rounds),
+    )
+
+
+def sentence(number: int, links: Sequence[Link]) -> str:
+    """Which is the first link of a round that does not hold, in the order of the chain.
+
+    A link that could not be measured is named, and passed over.
+    """
+    deciding = [one for step in STEPS for one in links if one.chain and one.step == step]
+    unknown = [STEPS[one.step] for one in deciding if one.holds is None]
+    broken = next((one for one in deciding if one.holds is False), None)
+    if not deciding or len(unknown) == len(deciding):
+        return f"Round {number}: no link of the chain could be measured."
+    if broken is None:
+        found = "the interval of every link that was measured lies above its null value"
+    else:
+        found = f"the first link that does not hold is “{STEPS[broken.step]}”: {_where(broken)}"
+    missing = f" Not measured: {'; '.join(unknown)}." if unknown else ""
+    return f"Round {number}: {found}.{missing}"
+
+
+def _where(one: Link) -> str:
+    assert one.high is not None
+    null = number_text(one.null, one.unit).lstrip("+")
+    side = "includes" if one.high >= one.null else "lies below"
+    label = one.label[:1].lower() + one.label[1:]
+    return (
+        f"{label}, is {figure(one)} ({one.unit}, {one.users:,} users), an interval that {side} the "
+        f"null value {null}"
+    )
+
+
+def _grid(rounds: Rounds, title: str, steps: list[str], *, chain: bool) -> Grid:
+    """Links of some steps by round; with `chain` only the deciding ones, named by their step."""
+    numbers = sorted(rounds)
+    rows: dict[str, dict[int, Link]] = {}
+    for step in steps:
+        for number in numbers:
+            for one in rounds[number]:
+                if one.step == step and (one.chain or not chain):
+                    rows.setdefault(one.name, {})[number] = one
+    return Grid(
+        [title, "Null value", *(f"Round {number}" for number in numbers)],
+        [_line(found, numbers, chain=chain) for found in rows.values()],
+    )
+
+
+def _line(found: dict[int, Link], numbers: list[int], *, chain: bool) -> Line:
+    some = next(iter(found.values()))
+    cells = [cell(found.get(number)) for number in numbers]
+    null = number_text(some.null, some.unit).lstrip("+")
+    if chain:
+        return Line(STEPS[some.step], [null, *cells], f"{some.label}; {some.unit}")
+    return Line(some.label, [null, *cells], some.unit)
+
+
+def cell(one: Link | None) -> str:
+    """A link's figure and whether it holds: `.212 [.180, .245], holds`."""
+    if one is None or one.value is None:
+        return DASH
+    assert one.high is not None
+    verdict = "holds" if one.holds else "includes null" if one.high >= one.null else "below null"
+    return f"{figure(one)}, {verdict}"
+
+
+def text_table(rounds: Rounds) -> str:
+    """The chain as text, for a terminal: the deciding links by round, then the sentences."""
+    grid = _grid(rounds, "Link", list(STEPS), chain=True)
+    table = [grid.columns, *([line.name, *line.cells] for line in grid.lines)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(grid.columns))]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+    return "\n".join([*lines, "", *(sentence(n, rounds[n]) for n in sorted(rounds))])

@@ -1,0 +1,75 @@
+"""Stage mediate ROUND: the chain from a round's texts to the reward of fresh ones."""
+
+import click
+import polars as pl
+
+from rec.config import Params, judged_policy
+from rec.errors import RecError
+from rec.files import write_json
+from rec.knowledge import matrix, read_vectors
+from rec.machine import use_threads
+from rec.mediation.judging import FoldJudgement, RoundJudgement, judge_fold, judge_round
+from rec.mediation.links import Link, as_json
+from rec.mediation.rewards import fresh_links, response_links, swap_links
+from rec.mediation.texts import Texts, text_links
+from rec.reward import RewardModel, load_models, mean_over_folds
+from rec.tables import SCORES, read_table
+from stages import inputs, layout
+from stages.runner import stage
+
+
+@stage
+@click.argument("round_", metavar="ROUND", type=int)
+def main(params: Params, round_: int) -> None:
+    """Measure each link of a round, with an interval over users."""
+    use_threads(params.machine.threads)
+    policy, resamples, seed = judged_policy(params, round_), params.evaluate.bootstrap, params.seed
+    read, models = texts(policy), load_models(layout.reward(round_))
+    calls = [(params, policy, str(round_), model) for model in models]
+    features = inputs.features(params)
+    knowledge = inputs.policy_knowledge(features, policy, params)
+    assert knowledge.first is not None
+    judged = judge_round(inputs.side_by_side(params, run, calls), features)
+    links = [
+        *text_links(read, resamples, seed),
+        *swap_links(judged.swapped, knowledge.first.cpu().numpy(), resamples, seed),
+        *response_links(judged.responses, "train", resamples, seed),
+        *response_links(judged.valid, "valid", resamples, seed),
+        *fresh(round_, judged, resamples, seed),
+    ]
+    write_json(layout.mediation(round_), {"round": round_, "policy": policy, **as_json(links)})
+
+
+def run(params: Params, policy: str, after: str, model: RewardModel) -> FoldJudgement:
+    """What one fold's model makes of the texts of the policies before and after the round."""
+    features = inputs.features(params)
+    before, fresh = (inputs.policy_knowledge(features, name, params) for name in (policy, after))
+    return judge_fold(model, features, before, fresh)
+
+
+def texts(policy: str) -> Texts:
+    """A policy's vectors beside those of the histories. Raises RecError for an unknown owner."""
+    vectors = read_vectors(layout.vectors(policy))
+    histories = read_vectors(layout.HISTORY_VECTORS)
+    known = histories.select("key").with_row_index("row")
+    splits = known.join(inputs.prompts(), on="key", how="left", maintain_order="left")["split"]
+    owners = vectors.select("key").join(known, on="key", how="left", maintain_order="left")["row"]
+    if owners.null_count() or splits.null_count():
+        raise RecError(f"{layout.vectors(policy)}: a response has no prompt; sample again")
+    return Texts(
+        vectors=matrix(vectors),
+        owners=owners.cast(pl.Int64).to_numpy(),
+        histories=matrix(histories),
+        splits=splits.to_numpy().astype(str),
+    )
+
+
+def fresh(round_: int, judged: RoundJudgement, resamples: int, seed: int) -> list[Link]:
+    """The reward of the round's own policy against that of the policy before."""
+    before = read_table(layout.scores(round_), SCORES)
+    splits = inputs.prompts().select("user", "split")
+    return fresh_links(before, mean_over_folds(judged.fresh), splits, resamples, seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+import re
+from dataclasses import replace
+from importlib.resources import files
+
+import pytest
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from rec.mediation.links import ENCODER, SHARE, Link, link
+from rec.mediation.resampling import Estimate
+from rec.mediation_chart import Rounds
+from rec.report_mediation import mediation_section, sentence, text_table
+from tests.mediation.chains import chain, unknown
+
+HOLDS = (0.2, 0.1, 0.3)
+
+
+def detail() -> Link:
+    found = Estimate(0.25, 0.2, 0.3, 80)
+    return link(ENCODER, "share", "Share of <users>", "train", found, unit=SHARE)
+
+
+class TestSentence:
+    def test_the_first_link_whose_interval_includes_its_null(self) -> None:
+        text = sentence(1, chain(best=(0.0, -0.001, 0.001))[::-1])
+        assert text.startswith(
+            "Round 1: the first link that does not hold is “The reward of a user's responses is "
+            "reliable”: figure of reliability, is .020 [−.010, .050] (correlation, 1,500 users), "
+            "an interval that includes the null value .000."
+        )
+
+    def test_an_interval_below_its_null(self) -> None:
+        text = sentence(2, chain(reliability=HOLDS, best=(-0.002, -0.003, -0.001)))
+        assert "“The best of N is better”" in text
+        assert "−0.20 [−0.30, −0.10] (NDCG@5 points" in text
+        assert "lies below the null value 0.00." in text
+
+    def test_all_hold(self) -> None:
+        text = sentence(1, chain(reliability=HOLDS))
+        assert text == (
+            "Round 1: the interval of every link that was measured lies above its null value."
+        )
+
+    def test_what_was_not_measured_is_said(self) -> None:
+        text = sentence(1, [*chain(reliability=HOLDS), unknown()])
+        assert text.endswith("Not measured: Better ranking on validation users.")
+
+    @pytest.mark.parametrize("links", [[], [unknown()], [detail()]])
+    def test_nothing_to_say(self, links: list[Link]) -> None:
+        assert sentence(3, links) == "Round 3: no link of the chain could be measured."
+
+
+class TestSection:
+    def test_tables_by_round(self) -> None:
+        section = mediation_section({2: chain(reliability=HOLDS), 1: [*chain(), detail()]})
+        assert section.chain.columns == ["Link", "Null value", "Round 1", "Round 2"]
+        names = [line.name for line in section.chain.lines]
+        assert names[0] == "Texts tell users apart" and len(names) == 5
+        assert section.chain.lines[2].cells == [
+            ".000",
+            ".020 [−.010, .050], includes null",
+            ".200 [.100, .300], holds",
+        ]
+        assert [grid.columns[0] for grid in section.details][:2] == [
+            "Texts tell users apart",
+            "Vectors keep what tells users apart",
+        ]
+        assert section.details[1].lines[0].cells == [".000", ".250 [.200, .300], holds", "–"]
+
+    def test_an_interval_below_null_says_so(self) -> None:
+        section = mediation_section({1: chain(reliability=(-0.2, -0.3, -0.1))})
+        assert section.chain.lines[2].cells[1].endswith("below null")
+
+    def test_a_link_whose_figure_is_missing_in_one_round(self) -> None:
+        gone = replace(chain()[0], value=None, low=None, high=None)
+        section = mediation_section({1: chain(), 2: [gone, *chain()[1:]]})
+        assert section.chain.lines[0].cells[2] == "–"
+
+
+def page(rounds: Rounds) -> str:
+    """The section's template with the macros of the page."""
+    read = {
+        name: (files("rec") / "templates" / name).read_text(encoding="utf-8")
+        for name in ("report.html.j2", "mediation.html.j2")
+    }
+    macros = read["report.html.j2"].split("<!DOCTYPE html>")[0]
+    loader = DictLoader(
+        {"page": macros + "{% include 'section' %}", "section": read["mediation.html.j2"]}
+    )
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template("page").render(mediation=mediation_section(rounds))
+
+
+def test_the_template_shows_figure_tables_and_sentences() -> None:
+    html = page({1: [*chain(), detail()], 2: chain(reliability=HOLDS)})
+    assert html.count("<section") == html.count("</section>") == 1
+    assert 'id="chart-mediation"' in html
+    assert html.count('<p class="summary">Round') == 2
+    assert ".020 [−.010, .050], includes null" in html
+    assert "Share of &lt;users&gt;" in html
+    assert len(re.findall(r"<table>", html)) == 1 + 6
+
+
+def test_without_rounds_there_is_no_figure() -> None:
+    html = page({})
+    assert "There was no round of alignment." in html
+    assert "chart-mediation" not in html
+
+
+def test_text_table_is_aligned() -> None:
+    lines = text_table({1: chain(), 2: chain(reliability=HOLDS)}).splitlines()
+    assert lines[0].split("  ")[0] == "Link"
+    column = lines[0].index("Round 2")
+    assert all(line[column - 2 : column] == "  " for line in lines[:6])
+    assert lines[3][column:] == ".200 [.100, .300], holds"
+    assert lines[6] == "" and lines[7].startswith("Round 1: the first link")
