@@ -102,6 +102,8 @@ def test_the_name_of_a_policy_at_a_server(aligned: Policy) -> None:
     base = replace(aligned, name="0", adapter=None)
     assert server_model(base, settings(server_model="smollm2")) == "smollm2"
     assert server_model(aligned, settings(server_model="smollm2-{policy}")) == "smollm2-1"
+    tuned = replace(aligned, name="sft")
+    assert server_model(tuned, settings(server_model="smollm2-{policy}")) == "smollm2-sft"
     with pytest.raises(RecError, match=r"'smollm2' names one model for all policies: put \{policy"):
         server_model(aligned, settings(server_model="smollm2"))
 
