@@ -18,7 +18,7 @@ CURVES = pl.concat(
 
 
 def values(spec: Spec) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = spec["data"]["values"]
+    found: list[dict[str, Any]] = spec["datasets"][spec["data"]["name"]]
     return found
 
 

@@ -21,7 +21,7 @@ def origin(params: Params, policy: str) -> Origin:
     """What `policy` is trained from.
 
     Policy t, after round t, starts from the policy that the round judged and takes `align` as it
-    is. Policy sft is the control that tells what the rejected responses add: the base LLM
+    is. Policy sft is the control that tells what DPO adds to the good responses: the base LLM
     fine-tuned on the chosen responses of round 1 alone, in all else as `align` says (as many
     epochs, the same learning rate and LoRA).
 
