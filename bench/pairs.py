@@ -91,7 +91,7 @@ def _sample(model: Imported, table: pl.DataFrame, params: Params) -> pl.DataFram
     with TemporaryDirectory() as store:
         responses, _ = sample(
             table,
-            Policy(0, model.gguf, model.hf),
+            Policy("0", model.gguf, model.hf),
             domain=params.data.domain,
             response="card",
             settings=settings,

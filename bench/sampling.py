@@ -73,7 +73,7 @@ def run_engine(
     with tempfile.TemporaryDirectory() as store:
         table, work = sample(
             prompts(count),
-            Policy(0, model.gguf, model.hf),
+            Policy("0", model.gguf, model.hf),
             domain="films",
             response=response,
             settings=replace(settings(), backend=backend),
@@ -258,7 +258,7 @@ def store(llm: str, count: int) -> dict[str, float]:
             started = time.perf_counter()
             _, work = sampling.sample(
                 table,
-                Policy(0, model.gguf, model.hf),
+                Policy("0", model.gguf, model.hf),
                 domain="films",
                 response="text",
                 settings=replace(

@@ -36,6 +36,8 @@ ORDERS = ("shown", "popularity", "random")
 #: Re-rankers that no policy has a part in: they know no text, random vectors in place of the texts
 #: (a control), the items' texts, and the items' texts with each user's history as text.
 BASELINES = ("none", "noise", "items", "history")
+#: The policy that is the base LLM.
+BASE = "0"
 #: Policies that are no round of DPO: fine-tuned on the chosen responses of the first round.
 FINE_TUNED = ("sft",)
 #: Re-ranking models, as their papers define them (`rec.rerank`).
@@ -182,7 +184,7 @@ class Sampling:
     """How responses are drawn from the LLM."""
 
     backend: str = choice("llama_cpp", "openai", "transformers")
-    server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's number
+    server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's name
     server_prompts: str = choice("tokens", "text")  # openai: what the server takes as a prompt
     responses: int = number(2)  # N, per train user
     responses_valid: int = number(1)  # per validation user; 2 or more give held-out pairs
@@ -347,6 +349,13 @@ def source_files(artifact: Data | LLM | Encoder) -> list[File]:
     """The files to fetch of an artifact at its chosen source: none where they are local."""
     sources = artifact.sources
     return {"registry": sources.registry, "public": sources.public}.get(artifact.source, [])
+
+
+def require_policy(params: Params, name: str) -> None:
+    """Raise RecError for a policy that is not there."""
+    if name not in params.policies:
+        policies = ", ".join(params.policies)
+        raise RecError(f"policy {name!r} does not exist; params.yaml has policies {policies}")
 
 
 def judged_policy(params: Params, round_: int) -> str:

@@ -1,7 +1,8 @@
-"""What a round of alignment came to, read from its summary.json: the end of its curve, and its
+"""What the training of a policy came to, read from its summary.json: the end of its curve, and its
 accuracy on held-out pairs.
 
-The align stage writes the file (`rec.align.guards`, `rec.align.heldout`); nothing here needs torch.
+The stages align and align-sft write the file (`rec.align.guards`, `rec.align.heldout`); nothing
+here needs torch.
 """
 
 from __future__ import annotations
@@ -40,16 +41,17 @@ class HeldOut:
     """Accuracy on pairs of validation users."""
 
     pairs: int
-    before: Share  # pairs whose chosen text is the likelier one per token, before the round
+    before: Share  # pairs whose chosen text is the likelier one per token, before training
     after: Share
-    reward: Share  # pairs whose chosen text gained more log-probability in the round
+    reward: Share  # pairs whose chosen text gained more log-probability
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a round's curve ended (means over the last quarter of its steps), and held-out pairs.
+    """Where a policy's curve ended (means over the last quarter of its steps), and held-out pairs.
 
-    Log-ratios are to the reference.
+    Log-ratios are to the reference. Fine-tuning on chosen texts alone (policy sft) moves accuracy
+    and margin only by the way, and its loss is in nats per token of the chosen texts.
     """
 
     steps: int
@@ -64,7 +66,7 @@ class Outcome:
 
 
 def read_outcome(path: Path, beta: float) -> Outcome:
-    """The outcome in a round's summary.json, whose rewards are `beta` times nats.
+    """The outcome in a policy's summary.json, whose rewards are `beta` times nats.
 
     Raises RecError, naming the file, where it is missing or not such a summary.
     """

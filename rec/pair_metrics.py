@@ -27,7 +27,7 @@ class Tally:
     degenerate: int = 0  # other responses that repeat themselves
     users_dropped: Counter[str] = field(default_factory=Counter)  # without a pair, by reason
     pairs_dropped: Counter[str] = field(default_factory=Counter)  # by reason
-    ties: int = 0  # pairs with a side whose NDCG@5 another response has: log-likelihood decided
+    ties: int = 0  # pairs with a side whose score another response has: log-likelihood decided
     spared: int = 0  # pairs whose worst response was cut off and another was taken
 
 

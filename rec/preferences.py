@@ -27,8 +27,8 @@ class Pair:
 
     @property
     def margin(self) -> float:
-        """By how much the chosen one is better, in NDCG@5."""
-        return float(self.chosen["ndcg@5"] - self.rejected["ndcg@5"])
+        """By how much the chosen one is better, in the measure of the pairs."""
+        return float(self.chosen["score"] - self.rejected["score"])
 
 
 def preference_pairs(
@@ -36,14 +36,15 @@ def preference_pairs(
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     """Pairs of train users, held-out pairs of validation users (both `rec.tables.PAIRS`), metrics.
 
-    Responses are ranked by NDCG@5, ties by log-likelihood, then by the lower sample number. Empty
-    ones are left out, a text that the user has already, and with `config.degenerate` "drop" those
-    that repeat themselves. The chosen sides are a user's `config.per_user` best responses; each
-    meets the worst one that is not in a pair yet and fits in length (`config.length_ratio`), so
-    that no response stands in two pairs. A response that a limit cut off (finish reason "length")
-    is rejected only where no whole one fits. Pairs whose margin in NDCG@5 is not above
-    `config.minimum_margin` are dropped. Of the train users' pairs `config.maximum` keeps those of
-    the largest margin, ties by user; held-out pairs are all kept, and there may be none.
+    Responses are ranked by `config.measure` (NDCG@5 or MAP@5), ties by log-likelihood, then by the
+    lower sample number; scores and margins are of that measure. Empty ones are left out, a text
+    that the user has already, and with `config.degenerate` "drop" those that repeat themselves. The
+    chosen sides are a user's `config.per_user` best responses; each meets the worst one that is not
+    in a pair yet and fits in length (`config.length_ratio`), so that no response stands in two
+    pairs. A response that a limit cut off (finish reason "length") is rejected only where no whole
+    one fits. Pairs whose margin is not above `config.minimum_margin` are dropped. Of the train
+    users' pairs `config.maximum` keeps those of the largest margin, ties by user; held-out pairs
+    are all kept, and there may be none.
 
     Raises RecError for scores of test users, for a train user whose score is not of the fold of
     one model, for scores without a response, and where no pair of a train user is left.
@@ -55,7 +56,8 @@ def preference_pairs(
         raise RecError(_nothing_left(tally, config))
     pairs, metrics = _finished(kept, tally)
     unseen, others = _finished(*_choose(table.filter(pl.col("split") == "valid"), config))
-    return pairs, unseen, {**metrics, "held_out": others}
+    measure = {"measure": config.measure}
+    return pairs, unseen, {**measure, **metrics, "held_out": {**measure, **others}}
 
 
 def _joined(
@@ -63,7 +65,7 @@ def _joined(
 ) -> pl.DataFrame:
     """Scores with their user's prompt and their text, sorted by user, best first.
 
-    `sound`: the response may enter a pair; `tied`: so may another text with the same NDCG@5.
+    `sound`: the response may enter a pair; `tied`: so may another text with the same score.
     """
     named = prompts.select("key", "user", "split", "messages")
     table = scores.join(named, on="user", how="left")
@@ -76,13 +78,14 @@ def _joined(
     if missing.height:
         user, sample = missing["user"][0], missing["sample"][0]
         raise RecError(f"scores: sample {sample} of user {user!r} has no response")
-    table = table.with_columns(pl.col("ndcg@5").round(9))  # equal means differ in their last bits
+    score = pl.col(config.measure).round(9)  # equal means differ in their last bits
+    table = table.with_columns(score=score)
     falling = [False, True, True, False]
-    table = table.sort("user", "ndcg@5", "log_likelihood", "sample", descending=falling)
+    table = table.sort("user", "score", "log_likelihood", "sample", descending=falling)
     keep = pl.lit(config.degenerate == "keep")
     table = table.with_columns(sound=~pl.col("empty") & (keep | ~pl.col("looping")))
     texts = pl.col("text").str.strip_chars().filter(pl.col("sound"))
-    return table.with_columns(tied=texts.n_unique().over("user", "ndcg@5") > 1)
+    return table.with_columns(tied=texts.n_unique().over("user", "score") > 1)
 
 
 def _require_scores(table: pl.DataFrame) -> None:
@@ -200,7 +203,7 @@ def _flat(pair: Pair) -> Row:
         "rejected_ids": rejected["token_ids"],
         "chosen_sample": chosen["sample"],
         "rejected_sample": rejected["sample"],
-        "chosen_score": chosen["ndcg@5"],
-        "rejected_score": rejected["ndcg@5"],
+        "chosen_score": chosen["score"],
+        "rejected_score": rejected["score"],
         "margin": pair.margin,
     }

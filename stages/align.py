@@ -1,4 +1,4 @@
-"""Stage align: a round of DPO, from the policy that it judged to the next (paper, section 4.3)."""
+"""Stages align, align-sft: a policy from another, by a round's pairs (paper, section 4.3)."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
-from rec.config import Params, judged_policy
+from rec.align.origin import origin
+from rec.config import Params
 from rec.curves import ALIGNMENT, write_csv
 from rec.files import atomic_path, write_json
 from rec.llm.adapter import export_adapter
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
 
 @stage
-@click.argument("round_", metavar="ROUND", type=click.IntRange(min=1))
-def main(params: Params, round_: int) -> None:
-    """Align the LLM on the pairs of a ROUND."""
+@click.argument("policy")
+def main(params: Params, policy: str) -> None:
+    """Train a POLICY: t by round t of DPO, sft on the chosen responses of round 1."""
     from rec.align import launch
     from rec.align.pairs import token_pairs
     from rec.align.training import align
     from rec.align.work import discard, locked
 
+    source = origin(params, policy)
     if launch.is_needed(params.machine):
         launch.relaunch(["-m", "stages.align", *sys.argv[1:]], params.machine)
         return
@@ -44,33 +46,33 @@ def main(params: Params, round_: int) -> None:
             params.sampling.text_tokens,
             rated=is_rated(params),
         )
-        pairs = token_pairs(read_table(layout.pairs(round_), PAIRS), model, form)
-        heldout = token_pairs(read_table(layout.heldout_pairs(round_), PAIRS), model, form)
-    work = layout.WORK / "align" / str(round_)
+        pairs = token_pairs(read_table(layout.pairs(source.round_), PAIRS), model, form)
+        heldout = token_pairs(read_table(layout.heldout_pairs(source.round_), PAIRS), model, form)
+    work = layout.WORK / "align" / policy
     with locked(work):
         found = align(
             pairs,
             heldout,
             base=layout.HF,
-            previous=layout.aligned(judged_policy(params, round_)),
-            live=layout.alignment(round_) / "live",
-            settings=params.align,
+            previous=layout.aligned(source.start),
+            live=layout.alignment(policy) / "live",
+            settings=source.settings,
             seed=params.seed,
             work=work,
             checkpoint_seconds=params.machine.checkpoint_seconds,
         )
         if launch.is_first():
-            _publish(found, params, round_)
+            _publish(found, params, policy)
             discard(work)
 
 
-def _publish(found: "Alignment", params: Params, round_: int) -> None:
-    """Write what the round leaves: the adapter for both runtimes, and how it went."""
+def _publish(found: "Alignment", params: Params, policy: str) -> None:
+    """Write what the training leaves: the adapter for both runtimes, and how it went."""
     from rec.align.policy import publish
 
-    write_json(layout.alignment_summary(round_), found.summary)
-    write_csv(pl.DataFrame(found.curve, schema=dict(ALIGNMENT)), layout.alignment_curve(round_))
-    with atomic_path(layout.policy(round_)) as folder:
+    write_json(layout.alignment_summary(policy), found.summary)
+    write_csv(pl.DataFrame(found.curve, schema=dict(ALIGNMENT)), layout.alignment_curve(policy))
+    with atomic_path(layout.policy(policy)) as folder:
         publish(found.adapter, folder)
         export_adapter(folder, layout.HF, folder / layout.ADAPTER)
         write_json(folder / "policy.json", {"adapter": layout.ADAPTER, "llm": params.llm.name})

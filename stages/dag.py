@@ -1,7 +1,7 @@
 """The pipeline on one screen: `python -m stages.dag` (or `make dag`).
 
 `dvc dag` draws each of the stages of every round with all its edges, which no screen holds. Here a
-stage of several rounds is one box, and an edge that a longer path implies is left out.
+stage of several rounds or policies is one box, and an edge that a longer path implies is left out.
 """
 
 import networkx as nx
@@ -10,7 +10,7 @@ from dvc.repo import Repo
 
 
 def reduced_graph() -> tuple[nx.DiGraph, list[tuple[str, str]]]:
-    """The stages of dvc.yaml with the edges that matter, and the edges into the next round."""
+    """The stages of dvc.yaml with the edges that matter, and the edges back with a new policy."""
     with Repo() as repo:
         names = [stage.name.split("@")[0] for stage in repo.index.stages]
         edges = {
@@ -28,7 +28,7 @@ def main() -> None:
     graph, backward = reduced_graph()
     print(draw(list(graph.nodes), [(b, a) for a, b in graph.edges]))
     for source, target in backward:
-        print(f"next round: {source} -> {target}")
+        print(f"with the new policy: {source} -> {target}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import dataclasses
 import click
 import polars as pl
 
-from rec.config import Params
+from rec.config import Params, require_policy
 from rec.errors import RecError
 from rec.files import write_json
 from rec.identifiability import identifiability, response_cosines
@@ -17,9 +17,10 @@ from stages.runner import stage
 
 
 @stage
-@click.argument("policy", type=int)
-def main(params: Params, policy: int) -> None:
-    """Encode the responses of a policy."""
+@click.argument("policy")
+def main(params: Params, policy: str) -> None:
+    """Encode the responses of a POLICY, one of `policies` in params.yaml."""
+    require_policy(params, policy)
     use_threads(params.machine.threads)
     responses = read_table(layout.responses(policy), RESPONSES)
     encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)

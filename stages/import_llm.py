@@ -3,7 +3,7 @@
 Also writes policy 0, the base LLM: a policy without an adapter.
 """
 
-from rec.config import Params
+from rec.config import BASE, Params
 from rec.files import atomic_path, write_json
 from rec.llm.weights import import_weights
 from rec.machine import cores
@@ -17,7 +17,7 @@ def main(params: Params) -> None:
     with atomic_path(layout.LLM) as folder:
         source = layout.RAW_LLM / "model.gguf"
         import_weights(source, folder, params.llm.weights, params.machine.threads or cores())
-    with atomic_path(layout.policy(0)) as folder:
+    with atomic_path(layout.policy(BASE)) as folder:
         folder.mkdir(parents=True)
         write_json(folder / "policy.json", {"adapter": None, "llm": params.llm.name})
 

@@ -2,7 +2,7 @@
 
 import click
 
-from rec.config import Params
+from rec.config import Params, require_policy
 from rec.files import write_json
 from rec.health import sampling_health
 from rec.llm.backends import Policy
@@ -15,9 +15,10 @@ from stages.runner import stage
 
 
 @stage
-@click.argument("policy", type=click.IntRange(min=0))
-def main(params: Params, policy: int) -> None:
-    """Sample the responses of a POLICY: 0 is the base LLM, t the LLM after round t."""
+@click.argument("policy")
+def main(params: Params, policy: str) -> None:
+    """Sample the responses of a POLICY, one of `policies` in params.yaml."""
+    require_policy(params, policy)
     responses, work = sample(
         read_table(layout.PROMPTS, PROMPTS),
         Policy(policy, layout.GGUF, layout.HF, layout.aligned(policy)),

@@ -50,7 +50,7 @@ def error(path: Path) -> str:
 def test_committed_params_are_valid() -> None:
     params = load_params(ROOT / "params.yaml")
     assert isinstance(params, Params)
-    assert params.rounds == {"1": 0, "2": 1} and params.policies == [0, 1, 2]
+    assert params.rounds == {"1": "0", "2": "1"} and params.policies == ["0", "1", "2"]
     assert params.align.target_modules[0] == "q_proj"
     assert [file.name for file in source_files(params.llm)] == ["model.gguf"]
 
@@ -156,7 +156,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         "sampling.deterministic: Value 'maybe' is not a valid bool",
     ),
     "text in a list of numbers": ("rerank.seeds", [1, "b"], "rerank.seeds[1]: Value 'b'"),
-    "text in a mapping of numbers": ("rounds", {"1": "b"}, "rounds.1: Value 'b'"),
+    "list in a mapping of names": ("rounds", {"1": ["0"]}, "rounds: {'1': ['0']} is not possible"),
     "null for a number": ("seed", None, "seed: Incompatible value 'None' for field of type 'int'"),
     "value to come": ("align.beta", "???", "align.beta: a value is required"),
     "broken interpolation": ("align.beta", "${none}", "align.beta: Interpolation key 'none'"),
@@ -242,33 +242,83 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "no sequences": ("machine.parallel_sequences", -5, "machine.parallel_sequences: -5 is not"),
     "unknown baseline": (
         "baselines",
-        ["none", "random"],
-        "baselines: 'random' is not allowed; use shown or popularity or none or items or history",
+        ["none", "popularity"],
+        "baselines: 'popularity' is not allowed; use none or noise or items or history",
     ),
     "baseline twice": (
         "baselines",
         ["none", "items", "none"],
-        "baselines: ['none', 'items', 'none'] must name one or more, each once, of shown, ",
+        "baselines: ['none', 'items', 'none'] must name one or more, each once, of none, ",
     ),
     "no comparison with nothing": (
         "baselines",
-        ["popularity"],
-        "baselines: ['popularity'] is not possible; the others are compared with none; add it",
+        ["items"],
+        "baselines: ['items'] is not possible; the others are compared with none; add it",
+    ),
+    "no baseline": ("baselines", [], "baselines: [] must name one or more, each once, of none"),
+    "unknown order": (
+        "orders",
+        ["best"],
+        "orders: 'best' is not allowed; use shown or popularity or random",
+    ),
+    "no order": ("orders", [], "orders: [] must name one or more, each once, of shown, "),
+    "order twice": (
+        "orders",
+        ["random", "random"],
+        "orders: ['random', 'random'] must name one or more, each once, of shown, ",
+    ),
+    "unknown backbone": (
+        "rerank.backbones",
+        ["prm", "kar"],
+        "rerank.backbones: 'kar' is not allowed; use dlcm or prm or setrank or mir",
+    ),
+    "no backbone": ("rerank.backbones", [], "rerank.backbones: [] must name one or more, each"),
+    "unknown measure": (
+        "pairs.measure",
+        "mrr",
+        "pairs.measure: 'mrr' is not allowed; use ndcg@5 or map@5",
     ),
     "shown without impressions": (
-        "baselines",
-        ["shown", "none"],
-        "baselines: ['shown', 'none'] is not possible; no list was shown; leave shown out, or set "
+        "orders",
+        ["shown", "random"],
+        "orders: ['shown', 'random'] is not possible; no list was shown; leave shown out, or set "
         "data.tabular.impressions.file",
     ),
     "impressions without shown": (
         "data.tabular.impressions.file",
         "log.csv",
-        "baselines: ['popularity', 'none', 'items', 'history'] is not possible; the lists of "
-        "log.csv were shown in an order; add shown",
+        "orders: ['popularity', 'random'] is not possible; the lists of log.csv were shown in an "
+        "order; add shown",
     ),
-    "rounds out of order": ("rounds", {"1": 1, "2": 0}, "rounds: {'1': 1, '2': 0} is not possible"),
-    "policies too few": ("policies", [0, 1], "policies: [0, 1] is not possible; with 2 rounds"),
+    "rounds out of order": (
+        "rounds",
+        {"1": "1", "2": "0"},
+        "rounds: {'1': '1', '2': '0'} is not possible; round t judges policy t - 1",
+    ),
+    "policies too few": (
+        "policies",
+        ["0", "1"],
+        "policies: ['0', '1'] is not possible; with 2 rounds and fine_tuned [] they are "
+        "['0', '1', '2']",
+    ),
+    "policies out of order": ("policies", ["1", "0", "2"], "policies: ['1', '0', '2'] is not"),
+    "control without policy": (
+        "fine_tuned",
+        ["sft"],
+        "policies: ['0', '1', '2'] is not possible; with 2 rounds and fine_tuned ['sft'] they are "
+        "['0', '1', '2', 'sft']",
+    ),
+    "policy without control": (
+        "policies",
+        ["0", "1", "2", "sft"],
+        "policies: ['0', '1', '2', 'sft'] is not possible; with 2 rounds and fine_tuned []",
+    ),
+    "unknown control": ("fine_tuned", ["dpo"], "fine_tuned: 'dpo' is not allowed; use sft"),
+    "control twice": (
+        "fine_tuned",
+        ["sft", "sft"],
+        "fine_tuned: ['sft', 'sft'] must name one or more, each once, of sft",
+    ),
 }
 
 
@@ -278,12 +328,31 @@ def test_fault(tmp_path: Path, name: str) -> None:
     assert error(write(tmp_path, key, value)).startswith(message)
 
 
-def test_shown_lists_are_a_baseline(tmp_path: Path) -> None:
+def test_a_control_needs_a_round(tmp_path: Path) -> None:
+    params = OmegaConf.load(write(tmp_path, "rounds", {}))
+    params.policies, params.fine_tuned = ["0"], []
+    OmegaConf.save(params, tmp_path / "params.yaml")
+    assert load_params(tmp_path / "params.yaml").policies == ["0"]
+    params.policies, params.fine_tuned = ["0", "sft"], ["sft"]
+    OmegaConf.save(params, tmp_path / "params.yaml")
+    expected = "fine_tuned: ['sft'] is not possible; it learns from the pairs of round 1"
+    assert error(tmp_path / "params.yaml").startswith(expected)
+
+
+def test_numbers_of_policies_are_their_names(tmp_path: Path) -> None:
+    params = OmegaConf.load(write(tmp_path, "policies", [0, 1]))
+    params.rounds = {"1": 0}
+    OmegaConf.save(params, tmp_path / "params.yaml")
+    found = load_params(tmp_path / "params.yaml")
+    assert (found.policies, found.rounds) == (["0", "1"], {"1": "0"})
+
+
+def test_shown_lists_are_an_order(tmp_path: Path) -> None:
     path = write(tmp_path, "data.tabular.impressions.file", "log.csv")
     params = OmegaConf.load(path)
-    OmegaConf.update(params, "baselines", ["none", "shown"])
+    OmegaConf.update(params, "orders", ["popularity", "shown"])
     OmegaConf.save(params, path)
-    assert load_params(path).baselines == ["none", "shown"]
+    assert load_params(path).orders == ["popularity", "shown"]
 
 
 SERVER: dict[str, tuple[str, Any, str]] = {
@@ -304,7 +373,9 @@ def test_fault_with_a_server(tmp_path: Path, name: str) -> None:
     assert error(tmp_path / "params.yaml").startswith(message)
 
 
-@pytest.mark.parametrize("key", ["seed", "align.beta", "baselines", "rounds", "data.domain"])
+@pytest.mark.parametrize(
+    "key", ["seed", "align.beta", "baselines", "orders", "rounds", "fine_tuned", "data.domain"]
+)
 def test_missing_key(tmp_path: Path, key: str) -> None:
     assert error(without(tmp_path, key)) == f"{key}: a value is required"
 

@@ -1,4 +1,4 @@
-"""rec.outcomes: what a round of alignment came to, from its summary.json."""
+"""rec.outcomes: what the training of a policy came to, from its summary.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from rec.errors import RecError
 from rec.files import write_json
 from rec.outcomes import HeldOut, Outcome, Share, read_outcome
-from tests.synthetic_run import ROOT, alignment_summary
+from tests.aligned import alignment_summary
+from tests.composed import ROOT
 
 
 def read(folder: Path, summary: Any, beta: float = 0.1) -> Outcome:

@@ -8,24 +8,18 @@ from typing import Any
 
 import pytest
 import yaml
-from dvc.utils.hydra import compose_and_dump
+from dvc.repo import Repo
 
 from rec.errors import RecError
 from rec.params import load_params
 from stages import compose as stage
-
-ROOT = Path(__file__).parents[1]
+from tests.composed import ROOT, compose
 
 
 def names(group: str) -> list[str]:
     found = sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
     assert len(found) > 1
     return found
-
-
-def compose(target: Path, overrides: list[str]) -> Path:
-    compose_and_dump(str(target), str(ROOT / "conf"), None, "config", "", overrides)
-    return target
 
 
 def test_committed_params_are_the_default_composition(tmp_path: Path) -> None:
@@ -58,16 +52,39 @@ def test_every_choice_of_a_group_is_valid(
     found = {
         "data": params.data.name,
         "llm": params.llm.name,
-        "rounds": f"t{len(params.rounds)}",
+        "rounds": "-".join([f"t{len(params.rounds)}", *params.fine_tuned]),
     }
     assert found[group] == choice
 
 
-def test_shown_lists_and_their_baseline_can_be_composed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("choice", names("rounds"))
+def test_dvc_reads_policies_as_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str
+) -> None:
+    """Strings in the file, and in the names of dvc.yaml's stages; no control, no such stage."""
+    composed = compose(tmp_path / "params.yaml", [f"rounds={choice}"])
+    values = yaml.safe_load(composed.read_text())
+    rounds = [str(number) for number in range(1, int(choice[1]) + 1)]
+    controls = choice.split("-")[1:]
+    policies = ["0", *rounds, *controls]
+    assert (values["policies"], values["fine_tuned"]) == (policies, controls)
+    assert values["rounds"] == dict(zip(rounds, policies, strict=False))
+    (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(no_scm=True) as repo:
+        outs = {stage.name: [str(out) for out in stage.outs] for stage in repo.index.stages}
+    for group, members in {"sample": policies, "align": rounds, "align-sft": controls}.items():
+        names = [name for name in outs if name.startswith(f"{group}@")]
+        assert names == [f"{group}@{member}" for member in members]
+    for member in controls:
+        assert outs[f"align-sft@{member}"] == [f"data/policy/{member}", f"data/alignment/{member}"]
+
+
+def test_shown_lists_and_their_order_can_be_composed(tmp_path: Path) -> None:
     shown = ["data=tabular", "data.tabular.impressions.file=log.csv"]
-    baselines = "baselines=[shown,popularity,none,items,history]"
-    params = load_params(compose(tmp_path / "params.yaml", [*shown, baselines]))
-    assert params.baselines[0] == "shown"
+    orders = "orders=[shown,popularity,random]"
+    params = load_params(compose(tmp_path / "params.yaml", [*shown, orders]))
+    assert params.orders[0] == "shown"
     with pytest.raises(RecError, match="add shown"):
         load_params(compose(tmp_path / "params.yaml", shown))
 

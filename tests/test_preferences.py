@@ -15,7 +15,7 @@ from rec.preferences import preference_pairs
 from rec.tables import ALL_FOLDS, PAIRS, RESPONSES, SCORES, check_schema
 from tests.rerank.builders import prompts_of
 
-EVERYTHING = Pairs(per_user=1, minimum_margin=0.0, degenerate="drop")
+EVERYTHING = Pairs(measure="ndcg@5", per_user=1, minimum_margin=0.0, degenerate="drop")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,15 @@ class Response:
     finish: str = "stop"
     looping: bool = False
     tokens: int = 10
+    precision: float | None = None  # MAP@5; as the NDCG where none is told
+
+    def score(self, config: Pairs) -> float:
+        """What the response is worth to `config`."""
+        return self.ndcg if config.measure == "ndcg@5" else self.map
+
+    @property
+    def map(self) -> float:
+        return self.ndcg if self.precision is None else self.precision
 
     @property
     def words(self) -> str:
@@ -53,7 +62,7 @@ def tables(train: Users, valid: Users | None = None) -> Tables:
             "sample": number,
             "fold": 0 if splits[user] == "train" else ALL_FOLDS,
             "ndcg@5": one.ndcg,
-            "map@5": one.ndcg,
+            "map@5": one.map,
             "log_likelihood": one.likelihood,
             "lists": 3,
         }
@@ -128,6 +137,46 @@ class TestChoice:
         pairs, metrics = choose({"a": own}, two)
         assert sides(pairs) == [(0, 2)]
         assert metrics["ties"] == 0
+
+
+class TestMeasure:
+    """Two responses that NDCG@5 and MAP@5 rank the other way round, and a third."""
+
+    OWN = (
+        response(0.9, precision=0.2),
+        response(0.1, precision=0.8),
+        response(0.5, precision=0.4),
+    )
+
+    @pytest.mark.parametrize(
+        ("measure", "expected", "scores"),
+        [("ndcg@5", (0, 1), (0.9, 0.1)), ("map@5", (1, 0), (0.8, 0.2))],
+    )
+    def test_decides_which_response_is_better(
+        self, measure: str, expected: tuple[int, int], scores: tuple[float, float]
+    ) -> None:
+        config = replace(EVERYTHING, measure=measure)
+        valid = {"v": list(self.OWN)}
+        pairs, held_out, metrics = preference_pairs(*tables({"a": list(self.OWN)}, valid), config)
+        for table in (pairs, held_out):
+            assert sides(table) == [expected]
+            assert table.select("chosen_score", "rejected_score").row(0) == scores
+            assert table["margin"][0] == pytest.approx(scores[0] - scores[1])
+        assert metrics["measure"] == metrics["held_out"]["measure"] == measure
+        assert metrics["margin"]["mean"] == pytest.approx(scores[0] - scores[1])
+
+    def test_has_ties_of_its_own(self) -> None:
+        own = [response(0.9, -2, precision=0.5), response(0.8, -1, precision=0.5), response(0.1)]
+        pairs, metrics = choose({"a": own}, replace(EVERYTHING, measure="map@5"))
+        assert (sides(pairs), metrics["ties"]) == ([(1, 2)], 1)
+        assert choose({"a": own})[1]["ties"] == 0
+
+    def test_its_margin_is_what_the_minimum_is_of(self) -> None:
+        own = [response(0.9, precision=0.3), response(0.1, precision=0.25)]
+        config = replace(EVERYTHING, minimum_margin=0.1)
+        assert sides(choose({"a": own}, config)[0]) == [(0, 1)]
+        with pytest.raises(RecError, match="no preference pair is left"):
+            choose({"a": own}, replace(config, measure="map@5"))
 
 
 FIVE = [response(ndcg) for ndcg in (0.5, 0.9, 0.1, 0.7, 0.3)]
@@ -374,6 +423,7 @@ class TestBadInput:
 RESPONSE = st.builds(
     Response,
     ndcg=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+    precision=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
     likelihood=st.sampled_from([-3.0, -2.0, -1.0]),
     text=st.sampled_from(["", "none", "a", "b", "c d", "e f g", "h", "i"]),
     finish=st.sampled_from(["stop", "length"]),
@@ -385,6 +435,7 @@ USERS = st.dictionaries(
 )
 CONFIG = st.builds(
     Pairs,
+    measure=st.sampled_from(["ndcg@5", "map@5"]),
     per_user=st.integers(1, 4),
     minimum_margin=st.sampled_from([0.0, 0.3]),
     length_ratio=st.sampled_from([None, 1.0, 1.5]),
@@ -403,7 +454,7 @@ def test_properties(users: Users, config: Pairs, seed: int) -> None:
         assert "no preference pair" in str(error)
         return
     for table, figures in ((pairs, metrics), (held_out, metrics["held_out"])):
-        assert table.height == figures["pairs"]
+        assert (table.height, config.measure) == (figures["pairs"], figures["measure"])
         assert figures["users_with_pair"] + sum(figures["dropped"].values()) == figures["users"]
         assert table["user"].to_list() == sorted(table["user"])
         for row in table.iter_rows(named=True):
@@ -420,7 +471,9 @@ def test_properties(users: Users, config: Pairs, seed: int) -> None:
 
 def _check_pair(row: dict[str, Any], own: list[Response], config: Pairs) -> None:
     chosen, rejected = own[row["chosen_sample"]], own[row["rejected_sample"]]
-    assert row["margin"] == chosen.ndcg - rejected.ndcg > config.minimum_margin
+    better, worse = chosen.score(config), rejected.score(config)
+    assert (row["chosen_score"], row["rejected_score"]) == (better, worse)
+    assert row["margin"] == better - worse > config.minimum_margin
     assert (row["chosen"], row["rejected"]) == (chosen.words, rejected.words)
     assert row["chosen"] != row["rejected"]
     assert not {chosen.words, rejected.words} & {"", "none"}
@@ -433,7 +486,7 @@ def _check_pair(row: dict[str, Any], own: list[Response], config: Pairs) -> None
 
 @given(users=USERS, minimum=st.sampled_from([0.0, 0.3]))
 def test_the_first_pair_is_the_best_with_the_worst(users: Users, minimum: float) -> None:
-    config = Pairs(per_user=1, minimum_margin=minimum, degenerate="keep")
+    config = replace(EVERYTHING, minimum_margin=minimum, degenerate="keep")
     try:
         pairs, _ = choose(users, config)
     except RecError:

@@ -13,24 +13,21 @@ from typing import Any
 import polars as pl
 import pytest
 
-from rec import config, report
+from rec import report
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, reward_curves
 from rec.errors import RecError
 from rec.evaluation import evaluate, variants
-from rec.outcomes import Share
 from rec.params import load_params
-from rec.report_alignment import LOSSES, alignment_grid, displacement, judged, setting, signed
 from rec.report_grid import Grid
 from rec.report_tables import PAIR_NOTES, Run, chain, examples, pairs_grid, parameters
+from tests.aligned import alignment_table, outcome
 from tests.described import statistics
 from tests.page import Page
 from tests.synthetic_run import (
     SEEDS,
-    alignment_table,
     curve,
     health,
     identifiability,
-    outcome,
     pair_figures,
     pairs_table,
     params_file,
@@ -240,47 +237,6 @@ def test_chain_by_hand() -> None:
     final = cells(grid, "Difference to the base LLM")
     assert final[0] == "–"
     assert final[2].endswith("significant")
-
-
-def test_alignment_by_hand() -> None:
-    grid = alignment_grid({2: replace(outcome(), displaced=True), 1: outcome(pairs=0)})
-    assert grid.columns == ["Alignment", "Round 1", "Round 2"]
-    assert cells(grid, "Steps") == ["5", "5"]
-    assert cells(grid, "Loss") == ["0.6500", "0.6500"]
-    assert cells(grid, "Reward accuracy") == ["0.800", "0.800"]
-    assert cells(grid, "Margin") == ["+1.25", "+1.25"]
-    assert cells(grid, "Log-ratio, chosen") == ["+0.004", "+0.004"]
-    assert cells(grid, "Log-ratio, rejected") == ["−0.00812", "−0.00812"]
-    assert cells(grid, "KL to the reference") == ["0.002", "0.002"]
-    assert cells(grid, "Likelihood displacement") == ["not seen", "seen"]
-    assert cells(grid, "Held-out pairs") == ["0", "10"]
-    chance = "not distinguishable from chance"
-    likelihood = [f".500 [.240, .760], {chance}", f".600 [.310, .830], {chance}"]
-    assert cells(grid, "Held-out likelihood accuracy, before") == ["–", likelihood[0]]
-    assert cells(grid, "Held-out likelihood accuracy, after") == ["–", likelihood[1]]
-    assert cells(grid, "Held-out reward accuracy") == ["–", ".900 [.600, .980], above chance"]
-
-
-def test_numbers_of_alignment_are_short() -> None:
-    assert [signed(v) for v in (-0.0, 1234.5, -0.00123456)] == ["+0", "+1.23e+03", "−0.00123"]
-    assert judged(Share(1.0, 0.722467, 1.0)) == "1.000 [.722, 1.000], above chance"
-    assert judged(Share(0.0, 0.0, 0.277533)) == ".000 [.000, .278], below chance"
-
-
-def test_displacement_in_words() -> None:
-    calm, displaced = outcome(), replace(outcome(), displaced=True)
-    assert displacement({1: calm, 2: calm}).startswith("Likelihood displacement was not seen: ")
-    seen = displacement({3: displaced, 1: displaced, 2: calm})
-    assert seen.startswith("Likelihood displacement was seen in rounds 1, 3: ")
-
-
-def test_loss_and_reference_are_named() -> None:
-    assert tuple(LOSSES) == config.LOSSES
-    align = make_run().params.align
-    words = setting(replace(align, loss="ipo", reference="base", beta=0.25))
-    assert words.startswith("Loss: ipo (IPO). The reference is the base LLM; ")
-    assert "beta (0.25)" in words
-    assert "the policy of the round before" in setting(replace(align, reference="previous"))
 
 
 def test_page_names_the_loss_that_was_chosen() -> None:

@@ -33,7 +33,7 @@ def run(
 ) -> tuple[pl.DataFrame, Work]:
     """The responses and the work; `changes` are of the settings, of the policy, or of sample."""
     own = {key: changes.pop(key) for key in list(changes) if hasattr(SETTINGS, key)}
-    policy = Policy(0, tiny.gguf, tiny.hf, changes.pop("adapter", None))
+    policy = Policy("0", tiny.gguf, tiny.hf, changes.pop("adapter", None))
     options = {"settings": replace(SETTINGS, **own), "store": store, **OPTIONS, **changes}
     return sample(prompts() if table is None else table, policy, **options)
 
@@ -278,7 +278,7 @@ from rec.llm.backends import Policy
 from rec.sampling import sample
 from tests.sampled import OPTIONS, prompts, settings
 gguf, store = map(Path, sys.argv[1:])
-sample(prompts(), Policy(0, gguf, gguf), settings=settings(deterministic=True, responses=60),
+sample(prompts(), Policy("0", gguf, gguf), settings=settings(deterministic=True, responses=60),
        store=store, **OPTIONS)
 """
 

@@ -24,7 +24,7 @@ _PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 class Policy:
     """An LLM to sample from: the imported model and, but for the base, a LoRA."""
 
-    number: int  # 0 is the base
+    name: str  # "0" is the base
     gguf: Path
     hf: Path  # the same weights as a Hugging Face folder
     adapter: Path | None = None  # folder with the LoRA as safetensors and as adapter.gguf
@@ -74,11 +74,11 @@ def open_backend(
 
 def server_model(policy: Policy, settings: Sampling) -> str:
     """The name of a policy at the server. Raises RecError where it is the base's."""
-    name = settings.server_model.replace("{policy}", str(policy.number))
+    name = settings.server_model.replace("{policy}", policy.name)
     if policy.adapter and "{policy}" not in settings.server_model:
         raise RecError(
             f"sampling.server_model {settings.server_model!r} names one model for all policies: "
-            f"put {{policy}} into it and let the server know policy {policy.number} "
+            f"put {{policy}} into it and let the server know policy {policy.name} "
             f"({policy.adapter}) by that name"
         )
     return name

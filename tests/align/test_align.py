@@ -334,7 +334,7 @@ def test_prompts_of_training_are_those_of_sampling(
 ) -> None:
     table = pl.concat([prompts(), hostile_prompt()])
     monkeypatch.setattr(sampling, "open_backend", Recorder)
-    policy = Policy(0, tiny_llama.gguf, tiny_llama.hf)
+    policy = Policy("0", tiny_llama.gguf, tiny_llama.hf)
     sampling.sample(table, policy, settings=SAMPLING, store=tmp_path, **OPTIONS)
     sampled = {request.key: list(request.prompt) for request in Recorder.requests}
     with Model(tiny_llama.gguf, vocabulary_only=True) as model:

@@ -31,7 +31,7 @@ def aligned(tiny_llama: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Polic
     folder = tmp_path_factory.mktemp("policy") / "1"
     save_lora(tiny_llama, folder)
     export_adapter(folder, tiny_llama.hf, folder / "adapter.gguf")
-    return Policy(1, tiny_llama.gguf, tiny_llama.hf, folder)
+    return Policy("1", tiny_llama.gguf, tiny_llama.hf, folder)
 
 
 def draw(policy: Policy, store: Path, **changes: Any) -> tuple[pl.DataFrame, Work]:
@@ -51,7 +51,7 @@ def check_table(table: pl.DataFrame, policy: Policy) -> None:
 
 
 def test_transformers(aligned: Policy, tmp_path: Path) -> None:
-    base = replace(aligned, number=0, adapter=None)
+    base = replace(aligned, name="0", adapter=None)
     first, work = draw(base, tmp_path, backend="transformers")
     check_table(first, base)
     assert work.found == 0
@@ -67,7 +67,7 @@ def test_what_transformers_reads_is_what_its_responses_are_kept_by(
     tiny_llama: Tiny, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_llama.hf, tmp_path / "hf")
-    policy = Policy(0, tiny_llama.gguf, tmp_path / "hf")
+    policy = Policy("0", tiny_llama.gguf, tmp_path / "hf")
     draw(policy, tmp_path / "store", backend="transformers")
     weights = load_file(tmp_path / "hf/model.safetensors")
     save_file({k: v * 1.5 for k, v in weights.items()}, tmp_path / "hf/model.safetensors")
@@ -75,7 +75,7 @@ def test_what_transformers_reads_is_what_its_responses_are_kept_by(
 
 
 def test_a_server(aligned: Policy, tmp_path: Path) -> None:
-    base = replace(aligned, number=0, adapter=None)
+    base = replace(aligned, name="0", adapter=None)
     with llama_cpp_server({"tiny-0": aligned.gguf}, tmp_path) as address:
         there = machine(
             server=address,
@@ -99,16 +99,18 @@ def test_a_server(aligned: Policy, tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_policy_at_a_server(aligned: Policy) -> None:
-    base = replace(aligned, number=0, adapter=None)
+    base = replace(aligned, name="0", adapter=None)
     assert server_model(base, settings(server_model="smollm2")) == "smollm2"
     assert server_model(aligned, settings(server_model="smollm2-{policy}")) == "smollm2-1"
+    tuned = replace(aligned, name="sft")
+    assert server_model(tuned, settings(server_model="smollm2-{policy}")) == "smollm2-sft"
     with pytest.raises(RecError, match=r"'smollm2' names one model for all policies: put \{policy"):
         server_model(aligned, settings(server_model="smollm2"))
 
 
 def test_a_base_and_an_aligned_policy_in_one_process(aligned: Policy) -> None:
     """Both backends are open at once."""
-    base = replace(aligned, number=0, adapter=None)
+    base = replace(aligned, name="0", adapter=None)
     greedy = settings(temperature=0.0)
     from rec.llm.request import Request
 

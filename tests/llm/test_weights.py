@@ -213,7 +213,7 @@ def test_stage_writes_the_base_policy(tiny_llama: Tiny, project: Path) -> None:
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 0, result.output
     assert layout.GGUF.is_file() and (layout.HF / "config.json").is_file()
-    assert layout.aligned(0) is None
+    assert layout.aligned("0") is None
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_sample(
 ) -> None:
     write_inputs(data)
     assert CliRunner().invoke(prompts.main, []).exit_code == 0
-    write_json(layout.policy(0) / "policy.json", {"adapter": None})
+    write_json(layout.policy("0") / "policy.json", {"adapter": None})
     seen: list[dict[str, Any]] = []
 
     def spy(*_: Any, **options: Any) -> None:

@@ -1,0 +1,61 @@
+"""Stages that take a policy by its name: sample and encode; import-llm writes the base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import polars as pl
+import pytest
+from click.testing import CliRunner
+
+from rec.errors import RecError
+from rec.files import read_json, write_json
+from rec.llm.backends import Policy
+from rec.tables import PROMPTS, write_table
+from stages import encode, import_llm, layout, sample
+from tests.composed import compose
+from tests.sampled import prompts
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    compose(tmp_path / "params.yaml", ["rounds=t1-sft"])
+
+
+@pytest.mark.parametrize("command", [sample.main, encode.main], ids=["sample", "encode"])
+def test_a_policy_that_is_not_there(command: click.Command) -> None:
+    result = CliRunner().invoke(command, ["2"])
+    message = "Error: policy '2' does not exist; params.yaml has policies 0, 1, sft\n"
+    assert (result.exit_code, result.output) == (1, message)
+
+
+@pytest.mark.parametrize(("name", "adapter"), [("0", None), ("1", "adapter.gguf"), ("sft", "x")])
+def test_sample_draws_from_the_policy_of_that_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, adapter: str | None
+) -> None:
+    seen: list[Policy] = []
+
+    def spy(_: pl.DataFrame, policy: Policy, **__: Any) -> None:
+        seen.append(policy)
+        raise RecError("seen")
+
+    write_table(prompts(), layout.PROMPTS, PROMPTS)
+    write_json(Path("data/policy") / name / "policy.json", {"adapter": adapter})
+    monkeypatch.setattr(sample, "sample", spy)
+    result = CliRunner().invoke(sample.main, [name])
+    assert result.output == "Error: seen\n"
+    folder = Path("data/policy") / name if adapter else None
+    assert seen == [Policy(name, layout.GGUF, layout.HF, folder)]
+
+
+def test_import_writes_the_base_as_policy_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def imported(_: Path, folder: Path, *__: Any) -> None:
+        folder.mkdir(parents=True)
+
+    monkeypatch.setattr(import_llm, "import_weights", imported)
+    assert CliRunner().invoke(import_llm.main, []).exit_code == 0
+    assert read_json(Path("data/policy/0/policy.json"))["adapter"] is None
+    assert layout.aligned("0") is None
