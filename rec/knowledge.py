@@ -127,6 +127,19 @@ def _reason(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
+def joint_texts(responses: pl.DataFrame, prompts: pl.DataFrame) -> pl.Series:
+    """Each response behind the history that it was written about, as one text (KAR's code).
+
+    `responses` and `prompts` are the tables of these names. The encoder cuts long texts at their
+    end, so that of a long history with its response the end of the response is lost.
+    """
+    histories = prompts.select("key", "history")
+    told = responses.select("key", "text").join(
+        histories, on="key", how="left", maintain_order="left"
+    )
+    return told.select(pl.concat_str("history", "text", separator="\n")).to_series()
+
+
 def item_text(title: str, year: int | None, categories: Sequence[str]) -> str:
     """What is known of an item without an LLM, as one line.
 

@@ -7,11 +7,11 @@ import polars as pl
 
 from rec.config import Params, require_policy
 from rec.errors import RecError
-from rec.files import write_json
+from rec.files import atomic_path, write_json
 from rec.identifiability import identifiability, response_cosines
-from rec.knowledge import Encoder, matrix, read_vectors, vectors_table
+from rec.knowledge import Encoder, joint_texts, matrix, read_vectors, vectors_table
 from rec.machine import use_threads
-from rec.tables import RESPONSES, read_table, vectors_schema, write_table
+from rec.tables import PROMPTS, RESPONSES, read_table, vectors_schema, write_table
 from stages import layout
 from stages.runner import stage
 
@@ -24,11 +24,7 @@ def main(params: Params, policy: str) -> None:
     use_threads(params.machine.threads)
     responses = read_table(layout.responses(policy), RESPONSES)
     encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
-    vectors = vectors_table(
-        responses["key"].to_list(),
-        responses["sample"].to_list(),
-        encoder.encode(responses["text"].to_list()),
-    )
+    vectors = encoded(encoder, responses, responses["text"])
     histories = read_vectors(layout.HISTORY_VECTORS)
     rows = histories.select("key").with_row_index("row")
     owners = vectors.select("key").join(rows, on="key", how="left", maintain_order="left")["row"]
@@ -36,9 +32,23 @@ def main(params: Params, policy: str) -> None:
         raise RecError(f"{layout.responses(policy)}: a response has no prompt; sample again")
     found = identifiability(matrix(vectors), owners.cast(pl.Int64).to_numpy(), matrix(histories))
     within, between = response_cosines(matrix(vectors), owners.cast(pl.Int64).to_numpy())
-    write_table(vectors, layout.vectors(policy), vectors_schema(encoder.dimension))
     cosines = {"within_user_cosine": within, "between_user_cosine": between}
-    write_json(layout.identifiability(policy), {**dataclasses.asdict(found), **cosines})
+    schema = vectors_schema(encoder.dimension)
+    with atomic_path(layout.knowledge(policy)) as folder:
+        folder.mkdir()
+        write_table(vectors, folder / layout.vectors(policy).name, schema)
+        if params.knowledge.text == "joint":
+            told = encoded(encoder, responses, joint_texts(responses, read_table(layout.PROMPTS, PROMPTS)))
+            write_table(told, folder / layout.joint_vectors(policy).name, schema)
+        write_json(
+            folder / layout.identifiability(policy).name, {**dataclasses.asdict(found), **cosines}
+        )
+
+
+def encoded(encoder: Encoder, responses: pl.DataFrame, texts: pl.Series) -> pl.DataFrame:
+    """The vectors of texts, one per response."""
+    keys, samples = responses["key"].to_list(), responses["sample"].to_list()
+    return vectors_table(keys, samples, encoder.encode(texts.to_list()))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ def policy_knowledge(built: Features, policy: str, params: Params) -> Knowledge:
     histories = None
     if params.knowledge.text == "both":
         histories = read_vectors(layout.HISTORY_VECTORS)
-    return user_knowledge(built, items, read_vectors(layout.vectors(policy)), prompts(), histories)
+    joint = params.knowledge.text == "joint"
+    path = layout.joint_vectors(policy) if joint else layout.vectors(policy)
+    return user_knowledge(built, items, read_vectors(path), prompts(), histories)
 
 
 def prompts() -> pl.DataFrame:

@@ -74,14 +74,24 @@ def sampling_metrics(policy: str) -> Path:
     return DATA / "responses" / f"{policy}.json"
 
 
+def knowledge(policy: str) -> Path:
+    """Folder of what the texts of a policy are as vectors."""
+    return DATA / "vectors" / policy
+
+
 def vectors(policy: str) -> Path:
     """The vectors of a policy's responses."""
-    return DATA / "vectors" / f"{policy}.parquet"
+    return knowledge(policy) / "responses.parquet"
+
+
+def joint_vectors(policy: str) -> Path:
+    """The vectors of histories and responses as one text; only with knowledge.text joint."""
+    return knowledge(policy) / "joint.parquet"
 
 
 def identifiability(policy: str) -> Path:
     """How well a policy's responses tell users apart."""
-    return DATA / "vectors" / f"{policy}.json"
+    return knowledge(policy) / "identifiability.json"
 
 
 def reward(round_: int) -> Path:
