@@ -38,7 +38,8 @@ def main(params: Params, policy: str) -> None:
         folder.mkdir()
         write_table(vectors, folder / layout.vectors(policy).name, schema)
         if params.knowledge.text == "joint":
-            told = encoded(encoder, responses, joint_texts(responses, read_table(layout.PROMPTS, PROMPTS)))
+            texts = joint_texts(responses, read_table(layout.PROMPTS, PROMPTS))
+            told = encoded(encoder, responses, texts)
             write_table(told, folder / layout.joint_vectors(policy).name, schema)
         write_json(
             folder / layout.identifiability(policy).name, {**dataclasses.asdict(found), **cosines}
