@@ -37,6 +37,8 @@ COMPARISON = DATA / "comparison"  # what the results table rests on
 USER_METRICS = COMPARISON / "users.parquet"  # per user, variant, backbone, seed and protocol
 DIFFERENCES = COMPARISON / "differences.json"  # every comparison with interval, p and effect size
 
+MODELS = DATA / "models"  # the aligned adapter and a re-ranker, each with its model card
+
 METRICS = Path("metrics.json")
 PLOTS = Path("plots")
 REPORT = Path("report.html")
