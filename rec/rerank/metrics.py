@@ -128,7 +128,7 @@ def ranked_hit_rate(labels: Any, k: int) -> Floats:
     array([0., 1.])
     """
     _, first = _first(labels, k)
-    values: Floats = (first >= 1).any(1).astype(np.float64)
+    values: Floats = np.asarray((first >= 1).any(1), dtype=np.float64)
     return values
 
 
@@ -139,7 +139,7 @@ def ranked_click(labels: Any, k: int) -> Floats:
     array([2.])
     """
     _, first = _first(labels, k)
-    values: Floats = np.asarray(first.sum(1))
+    values: Floats = first.sum(1)
     return values
 
 
