@@ -10,14 +10,17 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from rec.config import UNTRAINED
+from rec.config import FINE_TUNED, ORDERS
 from rec.results import Row
 
 Spec = dict[str, Any]
 
 ROW_HEIGHT = 32
 HEIGHT = 220
-NAMES = ("round", "fold", "side")  # columns that are no quantities
+NAMES = ("round", "policy", "fold", "side")  # columns that are no quantities
+SIDES = ("chosen", "rejected")
+#: Figures that only a loss over pairs moves on purpose; another loss is on another scale.
+OF_PREFERENCE = ("loss", "accuracy", "margin", "reward")
 
 
 def values_chart(table: list[Row], data: str) -> Spec:
@@ -27,13 +30,13 @@ def values_chart(table: list[Row], data: str) -> Spec:
 
 
 def differences_chart(table: list[Row]) -> Spec:
-    """Difference of each variant to the base LLM in points, untrained orders left out."""
+    """Difference of each variant to the base LLM in points, orders left out."""
     points = [
         _point(
             row.label, *(100 * n for n in (row.vs_base.value, row.vs_base.low, row.vs_base.high))
         )
         for row in table
-        if row.vs_base is not None and row.slug not in UNTRAINED
+        if row.vs_base is not None and row.slug not in ORDERS
     ]
     zero = alt.Chart(_inline([{"zero": 0}])).mark_rule(style="reference").encode(x="zero:Q")
     return _dots(points, "NDCG@5 points vs base LLM", zero)
@@ -63,24 +66,31 @@ _ENDS = ("value", "low", "high")
 
 def reward_chart(curves: pl.DataFrame, column: str, title: str) -> Spec:
     """One line per fold over the epochs, coloured and dashed by round."""
-    return _finished(_lines(curves, "epoch", "Epoch", column, title, ["fold:N"]), HEIGHT)
+    lines = _lines(curves, "round", "epoch", "Epoch", column, title, ["fold:N"])
+    return _finished(lines, HEIGHT)
 
 
 def alignment_chart(curves: pl.DataFrame, column: str, title: str) -> Spec:
-    """One line per round over the steps of alignment."""
-    return _finished(_lines(curves, "step", "Step", column, title, []), HEIGHT)
+    """One line per policy over the steps of its training.
+
+    A policy that was fine-tuned on chosen texts alone is left out of what `OF_PREFERENCE` names.
+    """
+    table = _comparable(curves, column)
+    return _finished(_lines(table, "policy", "step", "Step", column, title, []), HEIGHT)
 
 
 def sides_chart(curves: pl.DataFrame, figure: str, title: str) -> Spec:
-    """Two lines per round over the steps of alignment: `figure` of chosen and of rejected texts.
+    """Two lines per policy over the steps: `figure` of chosen and of rejected texts.
 
-    Coloured by round, dashed by side; 0, where the policy is its reference, is always in sight.
+    Coloured by policy, dashed by side; 0, where the policy is its reference, is always in sight.
     """
-    columns = {f"{side}_{figure}": side for side in ("chosen", "rejected")}
-    table = curves.rename(columns).unpivot(
-        list(columns.values()), index=["round", "step"], variable_name="side", value_name=figure
+    columns = {f"{side}_{figure}": side for side in SIDES}
+    table = (
+        _comparable(curves, figure)
+        .rename(columns)
+        .unpivot(list(SIDES), index=["policy", "step"], variable_name="side", value_name=figure)
     )
-    lines = _lines(table, "step", "Step", figure, title, ["side:N"])
+    lines = _lines(table, "policy", "step", "Step", figure, title, ["side:N"])
     chart = lines.encode(
         y=alt.Y(f"{figure}:Q", title=title, scale=alt.Scale(zero=True)),
         strokeDash=alt.StrokeDash("side:N", title="Side", legend=_legend()),
@@ -88,11 +98,18 @@ def sides_chart(curves: pl.DataFrame, figure: str, title: str) -> Spec:
     return _finished(chart, HEIGHT)
 
 
+def _comparable(curves: pl.DataFrame, figure: str) -> pl.DataFrame:
+    """The curves without those to which a figure of preference losses means nothing."""
+    if figure not in OF_PREFERENCE:
+        return curves
+    return curves.filter(~pl.col("policy").is_in(FINE_TUNED))
+
+
 def _lines(
-    curves: pl.DataFrame, x: str, x_title: str, y: str, y_title: str, detail: list[str]
+    curves: pl.DataFrame, group: str, x: str, x_title: str, y: str, y_title: str, detail: list[str]
 ) -> alt.Chart:
-    """A line per round and `detail`, coloured and dashed by round."""
-    columns = ["round", x, y, *(name.split(":")[0] for name in detail)]
+    """A line per `group` and `detail`, coloured and dashed by group."""
+    columns = [group, x, y, *(name.split(":")[0] for name in detail)]
     values = curves.select(columns).drop_nulls().to_dicts()
     legend = _legend()
     chart: alt.Chart = (
@@ -101,8 +118,8 @@ def _lines(
         .encode(
             x=alt.X(f"{x}:Q", title=x_title, axis=alt.Axis(tickMinStep=1, format="d")),
             y=alt.Y(f"{y}:Q", title=y_title, scale=alt.Scale(zero=False)),
-            color=alt.Color("round:N", title="Round", legend=legend),
-            strokeDash=alt.StrokeDash("round:N", title="Round", legend=legend),
+            color=alt.Color(f"{group}:N", title=group.capitalize(), legend=legend),
+            strokeDash=alt.StrokeDash(f"{group}:N", title=group.capitalize(), legend=legend),
             detail=detail,
             tooltip=[f"{name}:{'N' if name in NAMES else 'Q'}" for name in columns],
         )

@@ -36,12 +36,16 @@ ORDERS = ("shown", "popularity", "random")
 #: Re-rankers that no policy has a part in: they know no text, random vectors in place of the texts
 #: (a control), the items' texts, and the items' texts with each user's history as text.
 BASELINES = ("none", "noise", "items", "history")
+#: The policy that is the base LLM.
+BASE = "0"
 #: Policies that are no round of DPO: fine-tuned on the chosen responses of the first round.
 FINE_TUNED = ("sft",)
 #: Re-ranking models, as their papers define them (`rec.rerank`).
 BACKBONES = ("dlcm", "prm", "setrank", "mir")
-#: How negatives are drawn. Lists as users were shown them have the protocol "shown" instead.
+#: How negatives are drawn.
 NEGATIVES = ("popularity", "uniform")
+#: The protocol of lists as users were shown them, which have no drawn negatives.
+SHOWN = "shown"
 
 
 @dataclass
@@ -130,7 +134,7 @@ class Prepare:
     list_size: int = number(2)  # of a shown list the first items
     lists_per_user: int | None = None  # the first ones; null keeps all
     #: Protocols: one set of lists each, with the same positives. Rewards and pairs know the first
-    #: alone; the comparison is made with all.
+    #: alone; the comparison is made with all. Of no use where lists were shown.
     negatives: list[str] = field(default=MISSING, metadata={"allowed": NEGATIVES})
     popularity_exponent: float = number(0, 2)
     valid_share: float = number(0.01, 0.9)
@@ -180,7 +184,7 @@ class Sampling:
     """How responses are drawn from the LLM."""
 
     backend: str = choice("llama_cpp", "openai", "transformers")
-    server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's number
+    server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's name
     server_prompts: str = choice("tokens", "text")  # openai: what the server takes as a prompt
     responses: int = number(2)  # N, per train user
     responses_valid: int = number(1)  # per validation user; 2 or more give held-out pairs
@@ -210,6 +214,7 @@ class Ranker:
     experts_shared: int = number(1)
     experts_specific: int = number(1)
     similarity: bool = MISSING  # whether the cosine of user text and item text is a feature
+    precision: str = choice("auto", "fp32", "bf16")  # of products in training; ranking is fp32
     knowledge: int = number(1)  # width of an adapted knowledge vector
     dropout: float = number(0.0, 0.9)
     learning_rate: float = number(0.0)
@@ -335,10 +340,22 @@ class Params:
     fine_tuned: list[str] = MISSING  # of FINE_TUNED; may be empty
 
 
+def protocols(data: Data, prepare: Prepare) -> list[str]:
+    """The protocols of the lists, the main one first; lists that were shown have one alone."""
+    return [SHOWN] if data.tabular.impressions.file else list(prepare.negatives)
+
+
 def source_files(artifact: Data | LLM | Encoder) -> list[File]:
     """The files to fetch of an artifact at its chosen source: none where they are local."""
     sources = artifact.sources
     return {"registry": sources.registry, "public": sources.public}.get(artifact.source, [])
+
+
+def require_policy(params: Params, name: str) -> None:
+    """Raise RecError for a policy that is not there."""
+    if name not in params.policies:
+        policies = ", ".join(params.policies)
+        raise RecError(f"policy {name!r} does not exist; params.yaml has policies {policies}")
 
 
 def judged_policy(params: Params, round_: int) -> str:

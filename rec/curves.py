@@ -1,4 +1,4 @@
-"""Training curves as flat tables: of the reward models and of alignment, over all rounds."""
+"""Training curves as flat tables: of the reward models and of alignment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALIGNMENT: Schema = {
     "gradient_norm": pl.Float64,
     "learning_rate": pl.Float64,
 }
-ALIGNMENT_CURVES: Schema = {"round": pl.Int64, **ALIGNMENT}
+ALIGNMENT_CURVES: Schema = {"policy": pl.String, **ALIGNMENT}  # the policy that was trained
 
 
 def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
@@ -63,24 +63,25 @@ def reward_models(reward: Any) -> list[dict[str, Any]]:
     return models
 
 
-def alignment_curves(paths: Mapping[int, Path]) -> pl.DataFrame:
-    """The curve of each round of alignment, by round and step."""
+def alignment_curves(paths: Mapping[str, Path]) -> pl.DataFrame:
+    """The curve of each policy that was trained, in the order of `paths`, by step."""
     tables = [
-        read_csv(path, ALIGNMENT).select(pl.lit(number, pl.Int64).alias("round"), *ALIGNMENT)
-        for number, path in sorted(paths.items())
+        read_csv(path, ALIGNMENT).select(pl.lit(policy).alias("policy"), *ALIGNMENT)
+        for policy, path in paths.items()
     ]
     return pl.concat([pl.DataFrame(schema=ALIGNMENT_CURVES), *tables])
 
 
 def read_csv(path: Path, schema: Schema) -> pl.DataFrame:
-    """Read the columns of `schema`, all numbers, from a CSV file.
+    """Read the columns of `schema`, numbers and names, from a CSV file.
 
     Raises RecError where a column is missing or broken.
     """
     if not path.is_file():
         raise RecError(f"{path}: no such file; run the stage that writes it (`dvc repro`)")
+    types = {name: kind if kind == pl.String else pl.Float64 for name, kind in schema.items()}
     try:
-        table = pl.read_csv(path, schema_overrides=dict.fromkeys(schema, pl.Float64))
+        table = pl.read_csv(path, schema_overrides=types)
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RecError(f"{path}: not a readable CSV file ({reason})") from error

@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from rec.config import LLM, Data, Encoder, Params, source_files
+from rec.config import BASE, FINE_TUNED, LLM, Data, Encoder, Params, source_files
 from rec.errors import RecError
 
 
@@ -129,7 +129,7 @@ def _check_relations(params: Params, name: str) -> None:
     _check_rounds(params, name)
     _check_server(params, name)
     _check_alignment(params, name)
-    _check_baselines(params, name)
+    _check_variants(params, name)
     prepare, data, ranker = params.prepare, params.data, params.ranker
     size, test = prepare.list_size, prepare.test_share
     own, valid = prepare.list_interactions, prepare.valid_share
@@ -208,22 +208,26 @@ def _check_alignment(params: Params, name: str) -> None:
         _require(known, name, f"align.guards.{key}", limit, allowed)
 
 
-def _check_baselines(params: Params, name: str) -> None:
-    baselines, shown = params.baselines, params.data.tabular.impressions.file
+def _check_variants(params: Params, name: str) -> None:
+    orders, shown = params.orders, params.data.tabular.impressions.file
     allowed = "the others are compared with none; add it"
-    _require("none" in baselines, name, "baselines", baselines, allowed)
+    _require("none" in params.baselines, name, "baselines", params.baselines, allowed)
     if shown:
         allowed = f"the lists of {shown} were shown in an order; add shown"
     else:
         allowed = "no list was shown; leave shown out, or set data.tabular.impressions.file"
-    _require(("shown" in baselines) == bool(shown), name, "baselines", baselines, allowed)
+    _require(("shown" in orders) == bool(shown), name, "orders", orders, allowed)
 
 
 def _check_rounds(params: Params, name: str) -> None:
-    count = len(params.rounds)
-    rounds = {str(number): number - 1 for number in range(1, count + 1)}
+    count, controls = len(params.rounds), params.fine_tuned
+    rounds = {str(number): str(number - 1) for number in range(1, count + 1)}
     allowed = "round t judges policy t - 1"
     _require(params.rounds == rounds, name, "rounds", params.rounds, allowed)
-    policies = list(range(count + 1))
-    allowed = f"with {count} rounds they are {policies}"
+    if controls:
+        _check_choice(controls, FINE_TUNED, name, "fine_tuned")
+        allowed = "it learns from the pairs of round 1, and rounds has none"
+        _require(count > 0, name, "fine_tuned", controls, allowed)
+    policies = [BASE, *rounds, *controls]
+    allowed = f"with {count} rounds and fine_tuned {controls} they are {policies}"
     _require(params.policies == policies, name, "policies", params.policies, allowed)

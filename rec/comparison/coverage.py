@@ -13,6 +13,8 @@ SPLITS = ("valid", "test")
 
 def check_run(name: str, table: pl.DataFrame, run: tuple[str, str, int]) -> None:
     """Raise RecError, beginning with `name`, where a table RUNS is not that of one run, whole."""
+    if table.is_empty():
+        raise RecError(f"{name}: there are no rows")
     for column, value in zip(("variant", "backbone", "seed"), run, strict=True):
         other = table.filter(pl.col(column).ne_missing(value))
         if len(other):

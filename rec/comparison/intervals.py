@@ -8,7 +8,7 @@ holds the middle 95% of the resampled means: how far the value would move with o
 other seeds. What is not resampled are the lists of a user, the split, the LLM's weights, and the
 responses that a policy wrote.
 
-Resampling both ways (the pigeonhole bootstrap, Owen 2007, Annals of Applied Statistics 1:386) counts
+Resampling both ways (the pigeonhole bootstrap, Owen 2007, Annals of Applied Statistics 1) counts
 what users and seeds have only in combination up to three times, so that the intervals are, if
 anything, wide. With very few seeds it sees less of their spread than there is: the variance over S
 seeds by the factor (S - 1) / S. With one seed the interval says nothing about seeds.

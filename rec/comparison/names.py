@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rec.config import BASELINES, FINE_TUNED, ORDERS
+from rec.config import BASE, BASELINES, FINE_TUNED, ORDERS
 from rec.errors import RecError
 
-BASE = "0"
 #: The response of the base LLM that proved best on the very lists that it is judged by.
 BEST = "best"
 BEST_SLUG = "best_of_n"

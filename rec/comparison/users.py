@@ -16,7 +16,8 @@ import numpy.typing as npt
 import polars as pl
 
 from rec.comparison.coverage import Coverage, check_run
-from rec.comparison.names import BASE, BEST
+from rec.comparison.names import BEST
+from rec.config import BASE
 from rec.rerank.metrics import NAMES, ranked_metrics
 from rec.tables import NO_BACKBONE, NO_SEED, USER_METRICS
 
