@@ -60,7 +60,7 @@ def popularity_baseline(connection: duckdb.DuckDBPyConnection) -> dict[str, dict
     """By split: NDCG@5 and MAP@5 in the order of popularity, and as expected of a random order.
 
     The connection has the relations `lists` (with `file_row_number`) and `items`. As in the final
-    comparison (`rec.evaluation`), a value is the mean over users of the mean over a user's lists,
+    comparison (`rec.comparison`), a value is the mean over users of the mean over a user's lists,
     and lists without a positive, which no order tells apart, are left out: `lists` and `users` are
     those that remain.
     """

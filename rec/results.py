@@ -275,9 +275,10 @@ def _power_note(comparison: Comparison, first: Difference) -> str:
     if power is None or first.significant or (power.of, power.to) != (first.of, first.to):
         return ""
     return (
-        f" With the spread that was seen, {count(power.users, 'user')} find a first difference of "
-        f"{100 * power.detectable:.2f} points with 80% power; {SHARE:.1%} of the base LLM's value "
-        f"({100 * power.sought:.2f} points) would need {count(power.users_needed, 'user')}."
+        f" {count(power.users, 'user')} can show a first difference of "
+        f"{100 * power.detectable:.2f} points or more at 80% power, by the spread that was seen; "
+        f"to show {SHARE:.1%} of the base LLM's value ({100 * power.sought:.2f} points) would take "
+        f"{count(power.users_needed, 'user')}."
     )
 
 

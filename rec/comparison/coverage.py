@@ -31,7 +31,7 @@ def check_run(name: str, table: pl.DataFrame, run: tuple[str, str, int]) -> None
     broken = table.filter(labels.is_null() | (labels.list.len() == 0) | least)
     if len(broken):
         raise RecError(
-            f"{name}: labels of list {broken['list'][0]!r} are {broken['labels'][0]}; "
+            f"{name}: labels of list {broken['list'][0]!r} are {broken['labels'].to_list()[0]}; "
             "they must be one or more numbers of 0 or more"
         )
     twice = table.filter(table.select("protocol", "list", "sample").is_duplicated())
