@@ -62,7 +62,7 @@ def popularity_baseline(
     """By split: NDCG@5 and MAP@5 in the order of popularity, and as expected of a random order.
 
     The connection has the relations `items` and that named `lists` (with `file_row_number`). As in
-    the final comparison (`rec.evaluation`), a value is the mean over users of the mean over a
+    the final comparison (`rec.comparison`), a value is the mean over users of the mean over a
     user's lists, and lists without a positive, which no order tells apart, are left out: the
     figures `lists` and `users` count those that remain.
     """

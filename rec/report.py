@@ -12,7 +12,6 @@ import hashlib
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import vl_convert
 from jinja2 import Environment, StrictUndefined
@@ -21,8 +20,14 @@ from markupsafe import Markup
 from rec import charts
 from rec.config import Params
 from rec.report_alignment import alignment_grid, displacement, setting
+from rec.report_comparison import (
+    comparisons_grid,
+    protocol_charts,
+    protocol_sections,
+    secondary_grid,
+    slices_grid,
+)
 from rec.report_data import data_section
-from rec.report_grid import DASH
 from rec.report_tables import (
     Run,
     chain,
@@ -33,14 +38,14 @@ from rec.report_tables import (
     policy_name,
     training_grid,
 )
-from rec.results import Estimate, Row, basis, level, points, rows, summary
+from rec.results import basis, summary
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src "
 
 
 def render(run: Run) -> str:
     """The whole page."""
-    table = rows(run.metrics)
+    comparison = run.comparison
     name = run.params.data.name
     data = data_section(run.statistics, run.rejects)
     library = _library()
@@ -53,12 +58,15 @@ def render(run: Run) -> str:
         title=f"DPO4Rec on {name}",
         subtitle=_subtitle(run.params),
         policy=POLICY + digests,
-        summary=summary(run.metrics),
-        results=[_result(row) for row in table],
-        basis=basis(run.metrics),
+        summary=summary(comparison),
+        protocols=protocol_sections(comparison),
+        basis=basis(comparison),
+        comparisons=comparisons_grid(comparison.primary),
+        secondary=secondary_grid(comparison),
+        slices=slices_grid(comparison),
         chain=chain(run),
-        training=training_grid(run.training),
-        setting=setting(run.params.align),
+        training=training_grid(run.training, comparison.protocols[0]),
+        setting=setting(run.params.align, run.params.fine_tuned),
         displacement=displacement(run.outcomes),
         alignment=alignment_grid(run.outcomes),
         data=data,
@@ -66,7 +74,7 @@ def render(run: Run) -> str:
         pair_counts=pairs_grid(run.pairs_metrics),
         examples=examples(run.pairs, run.prompts),
         parameters=parameters(run.params),
-        charts=_charts(run, table, name) | data.charts,
+        charts=protocol_charts(comparison, name) | _charts(run) | data.charts,
         style=Markup(_template("report.css")),
         library=Markup(library),
         script=Markup(script),
@@ -98,11 +106,9 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _charts(run: Run, table: list[Row], name: str) -> dict[str, charts.Spec]:
+def _charts(run: Run) -> dict[str, charts.Spec]:
     reward, alignment = run.reward_curves, run.alignment_curves
     return {
-        "chart-values": charts.values_chart(table, name),
-        "chart-differences": charts.differences_chart(table),
         "chart-reward-ndcg": charts.reward_chart(reward, "valid_ndcg", "Validation NDCG@5"),
         "chart-reward-loss": charts.reward_chart(reward, "train_loss", "Training loss"),
         "chart-align-loss": charts.alignment_chart(alignment, "loss", "Loss"),
@@ -112,25 +118,3 @@ def _charts(run: Run, table: list[Row], name: str) -> dict[str, charts.Spec]:
         "chart-align-ratios": charts.sides_chart(alignment, "log_ratio", "Log-ratio per token"),
         "chart-align-kl": charts.alignment_chart(alignment, "kl", "KL per token"),
     }
-
-
-def _result(row: Row) -> dict[str, Any]:
-    def parts(text: str) -> list[str]:
-        return text.replace("-", "−").split(" ", maxsplit=1)
-
-    vs_base = row.vs_base
-    direction = "" if vs_base is None or not vs_base.significant else _direction(vs_base)
-    return {
-        "label": row.label,
-        "ndcg": parts(level(row.ndcg)),
-        "map": parts(level(row.map)),
-        "difference": None if vs_base is None else parts(points(vs_base)),
-        "direction": direction,
-        "verdict": "" if vs_base is None else vs_base.verdict,
-        "mrr": row.mrr_text.replace("-", DASH),
-        "median_rank": row.rank_text.replace("-", DASH),
-    }
-
-
-def _direction(estimate: Estimate) -> str:
-    return "better" if estimate.value > 0 else "worse"

@@ -9,14 +9,15 @@ from typing import Any
 
 import polars as pl
 
-from rec.config import Params
+from rec.comparison.names import label, slug
+from rec.comparison.result import Comparison
+from rec.config import BASE, FINE_TUNED, Params
 from rec.curves import reward_models
 from rec.errors import RecError
-from rec.evaluation import Metrics, slug
 from rec.outcomes import Outcome
 from rec.report_alignment import judged, signed
 from rec.report_grid import DASH, Grid, Line
-from rec.results import Row, label, points, rows
+from rec.results import Row, points, rows, texts
 
 EXAMPLES = 10
 NO_NOTES: Mapping[str, str] = {}
@@ -45,23 +46,26 @@ class Run:
     """What a run left behind, as far as the report shows it. Policies and rounds are the keys."""
 
     params: Params
-    metrics: Metrics
+    comparison: Comparison
+    metrics: Mapping[str, Any]  # metrics.json
     reward_curves: pl.DataFrame  # rec.curves.REWARD_CURVES
     alignment_curves: pl.DataFrame  # rec.curves.ALIGNMENT_CURVES
-    outcomes: Mapping[int, Outcome]  # of alignment
+    outcomes: Mapping[str, Outcome]  # of the training of each policy
     rewards: Mapping[int, Any]  # reward.json
-    training: Mapping[str, Any]  # by variant
+    training: Mapping[tuple[str, str], Sequence[Any]]  # by variant and backbone, of each seed
     pairs: Mapping[int, pl.DataFrame]  # rec.tables.PAIRS
     pairs_metrics: Mapping[int, Any]
-    sampling: Mapping[int, Any]
+    sampling: Mapping[str, Any]  # by policy
     statistics: Mapping[str, Any]  # stats.json
     rejects: pl.DataFrame  # rec.tables.REJECTS
     prompts: pl.DataFrame  # rec.tables.PROMPTS
 
 
-def policy_name(number: int) -> str:
+def policy_name(policy: str) -> str:
     """How the report calls a policy."""
-    return "Base LLM" if number == 0 else f"Round {number}"
+    if policy in FINE_TUNED:
+        return "Fine-tuned"
+    return "Base LLM" if policy == BASE else f"Round {policy}"
 
 
 def chain(run: Run) -> Grid:
@@ -70,31 +74,35 @@ def chain(run: Run) -> Grid:
     A round's reward models, pairs and alignment stand in the column of the policy that came out of
     it.
     """
-    policies = sorted(run.params.policies)
-    by_policy = {row.slug: row for row in rows(run.metrics)}
-    found = [by_policy["base" if p == 0 else f"round_{p}"] for p in policies]
+    policies = run.params.policies
+    by_slug = {row.slug: row for row in rows(run.comparison, run.comparison.protocols[0])}
+    read = texts(run.metrics)
+    found = [read.get(slug(policy)) for policy in policies]
     chance = run.metrics["identifiability"].get("chance", {}).get("mrr", 0)
 
-    def line(name: str, note: str, values: Mapping[int, str]) -> Line:
+    def line(name: str, note: str, values: Mapping[str, str]) -> Line:
         return Line(name, [values.get(policy, DASH) for policy in policies], note)
 
     reward = _rewards(run.rewards)
     pairs = {t: table.height for t, table in run.pairs.items()}
     held_out = {t: metrics["pairs"] for t, metrics in _held_out(run.pairs_metrics).items()}
     margins = {t: _mean((table["margin"] * 100).to_list()) for t, table in run.pairs.items()}
-    ends = run.outcomes
-    accuracies = {t: f"{o.accuracy:.3f}" for t, o in ends.items()}
-    log_ratios = {t: signed(o.margin) for t, o in ends.items()}
-    judgements = {t: judged(o.held_out.reward) for t, o in ends.items() if o.held_out}
+    ends = {p: outcome for p, outcome in run.outcomes.items() if p not in FINE_TUNED}
+    accuracies = {p: f"{o.accuracy:.3f}" for p, o in ends.items()}
+    log_ratios = {p: signed(o.margin) for p, o in ends.items()}
+    judgements = {p: judged(o.held_out.reward) for p, o in run.outcomes.items() if o.held_out}
     return Grid(
         ["Step", *map(policy_name, policies)],
         [
             Line(
                 "Identifiability, MRR",
-                [r.mrr_text.replace("-", DASH) for r in found],
+                [DASH if text is None else text.mrr_text for text in found],
                 f"chance is {chance:.4f}",
             ),
-            Line("Identifiability, median rank", [r.rank_text.replace("-", DASH) for r in found]),
+            Line(
+                "Identifiability, median rank",
+                [DASH if text is None else text.rank_text for text in found],
+            ),
             line("Reward model, NDCG@5", "validation lists, mean over folds", _cells(reward, 4)),
             line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
             line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
@@ -102,7 +110,11 @@ def chain(run: Run) -> Grid:
             line("Alignment accuracy", "of pairs, last quarter of the steps", accuracies),
             line("Alignment margin", "nats per pair, last quarter of the steps", log_ratios),
             line("Held-out reward accuracy", "of pairs; chance is .5", judgements),
-            Line("Difference to the base LLM", [_final(row) for row in found], "NDCG@5 points"),
+            Line(
+                "Difference to the base LLM",
+                [_final(by_slug[slug(policy)]) for policy in policies],
+                "NDCG@5 points",
+            ),
         ],
     )
 
@@ -122,32 +134,36 @@ def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _cells(values: Mapping[int, float | None], digits: int) -> dict[int, str]:
-    return {t: f"{value:.{digits}f}" for t, value in values.items() if value is not None}
+def _cells(values: Mapping[int, float | None], digits: int) -> dict[str, str]:
+    """Numbers by round as texts by the policy that came out of it."""
+    return {str(t): f"{value:.{digits}f}" for t, value in values.items() if value is not None}
 
 
-def _counts(numbers: Mapping[int, int]) -> dict[int, str]:
-    return {t: f"{number:,}" for t, number in numbers.items()}
+def _counts(numbers: Mapping[int, int]) -> dict[str, str]:
+    return {str(t): f"{number:,}" for t, number in numbers.items()}
 
 
 def _final(row: Row) -> str:
     if row.vs_base is None:
         return DASH
-    return f"{points(row.vs_base).replace('-', '−')}, {row.vs_base.verdict}"
+    return f"{points(row.vs_base).replace('-', '−')}, {row.verdict}"
 
 
-def training_grid(training: Mapping[str, Any]) -> Grid:
-    """Validation NDCG@5 and best epoch of each variant's re-rankers, by seed."""
+def training_grid(training: Mapping[tuple[str, str], Sequence[Any]], protocol: str) -> Grid:
+    """Validation NDCG@5 and best epoch of the re-rankers of one protocol, by seed."""
     lines = []
-    for variant, value in training.items():
+    for (variant, backbone), seeds in training.items():
         try:
-            seeds = value["seeds"]
-            scores = " ".join(f"{float(seed['valid_ndcg@5']):.4f}" for seed in seeds)
-            epochs = " ".join(f"{int(seed['best_epoch'])}" for seed in seeds)
+            found = [seed["protocols"][protocol] for seed in seeds]
+            scores = " ".join(f"{float(one['valid_ndcg@5']):.4f}" for one in found)
+            epochs = " ".join(f"{int(one['best_epoch'])}" for one in found)
         except (KeyError, TypeError, ValueError) as error:
-            raise RecError(f"training of variant {variant!r}: not as expected ({error})") from error
-        lines.append(Line(label(slug(variant)), [scores, epochs]))
-    return Grid(["Variant", "Validation NDCG@5, by seed", "Best epoch, by seed"], lines)
+            raise RecError(
+                f"training of {variant!r}, {backbone}: not as expected ({error})"
+            ) from error
+        lines.append(Line(label(slug(variant)), [backbone, scores, epochs]))
+    columns = ["Variant", "Re-ranker", "Validation NDCG@5, by seed", "Best epoch, by seed"]
+    return Grid(columns, lines)
 
 
 def flat_grid(columns: Mapping[str, Any], name: str, notes: Mapping[str, str] = NO_NOTES) -> Grid:

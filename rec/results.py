@@ -1,111 +1,107 @@
-"""metrics.json in words: the rows of the results table, the table as text, the summary sentence."""
+"""The comparison in words: the rows of the results tables, the tables as text, the summary."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from textwrap import wrap
+from typing import Any
 
 import polars as pl
 
+from rec.comparison.names import BEST_SLUG, label, last_round, round_number
+from rec.comparison.power import SHARE
+from rec.comparison.result import Comparison, Difference, Estimate
 from rec.errors import RecError
-from rec.evaluation import Metrics
 
-COUNTS = ("test_users", "test_lists", "seeds", "bootstrap")
 WIDTH = 100  # columns of a terminal
-LABELS = {
-    "shown": "As shown",
-    "popularity": "Popularity",
-    "none": "No knowledge",
-    "items": "Item text only",
-    "history": "History text, no LLM",
-    "base": "Base LLM (KAR)",
+NDCG, MAP = "ndcg@5", "map@5"
+BASE = "base"
+#: How the lists were made, as headings.
+PROTOCOLS = {
+    "popularity": "Negatives by popularity",
+    "uniform": "Uniform negatives, the paper's protocol",
+    "shown": "Lists as users were shown them",
 }
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A value and its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
-
-    @property
-    def verdict(self) -> str:
-        """`significant` as words."""
-        return "significant" if self.significant else "not significant"
-
-
-@dataclass(frozen=True)
 class Row:
-    """One variant of the results table."""
+    """One variant of a results table."""
 
     slug: str
     label: str
     ndcg: Estimate
     map: Estimate
     vs_base: Estimate | None  # None for the base LLM itself
-    vs_none: Estimate | None  # None for variants without an LLM
-    mrr: float | None  # None for variants without text of an LLM
-    median_rank: float | None
+    test: Difference | None  # the comparison with the base LLM; None where it is not tested
+
+    @property
+    def p_text(self) -> str:
+        """The corrected p-value, or a dash."""
+        return "-" if self.test is None else p_value(self.test.p_holm)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the difference is significant, "" where it is not tested."""
+        return "" if self.test is None else self.test.verdict
+
+
+@dataclass(frozen=True)
+class Text:
+    """How well a variant's texts tell users apart."""
+
+    label: str
+    mrr: float
+    median_rank: float
 
     @property
     def mrr_text(self) -> str:
-        """The MRR, or a dash."""
-        return "-" if self.mrr is None else f"{self.mrr:.4f}"
+        """The MRR to four digits."""
+        return f"{self.mrr:.4f}"
 
     @property
     def rank_text(self) -> str:
-        """The median rank, or a dash."""
-        return "-" if self.median_rank is None else f"{self.median_rank:,.1f}".removesuffix(".0")
+        """The median rank, without a decimal that is 0."""
+        return f"{self.median_rank:,.1f}".removesuffix(".0")
 
 
-def label(slug: str) -> str:
-    """What a reader sees for a variant's name in metrics.json; RecError where it is none."""
-    if slug in LABELS:
-        return LABELS[slug]
-    number = slug.removeprefix("round_")
-    if number == slug or not number.isdigit():
-        raise RecError(f"metrics: {slug!r} is not the name of a variant")
-    return f"DPO4Rec, round {number}"
+def heading(comparison: Comparison, protocol: str) -> str:
+    """The heading of a protocol's table."""
+    name = PROTOCOLS.get(protocol, protocol)
+    if len(comparison.protocols) == 1:
+        return name
+    return f"{name} ({'main' if protocol == comparison.protocols[0] else 'secondary'})"
 
 
-def rows(metrics: Metrics) -> list[Row]:
-    """The rows of the results table in the order of metrics.json.
-
-    Raises RecError where `metrics` is not what `rec.evaluation.evaluate` returns.
-    """
+def rows(comparison: Comparison, protocol: str) -> list[Row]:
+    """The rows of a protocol's results table, averaged over backbones, in the variants' order."""
+    ndcg, precision = comparison.family(protocol, NDCG), comparison.family(protocol, MAP)
     try:
-        for name in (*COUNTS, "identifiability", "none", "base"):
-            metrics[name]
-        names = [name for name in metrics if name in LABELS or name.startswith("round_")]
-        return [_row(name, metrics) for name in names]
+        return [
+            Row(
+                slug=name,
+                label=label(name),
+                ndcg=ndcg.values[name],
+                map=precision.values[name],
+                vs_base=None if name == BASE else ndcg.to_base[name],
+                test=ndcg.comparison(name, BASE) or ndcg.comparison(BASE, name),
+            )
+            for name in comparison.variants
+        ]
+    except KeyError as error:
+        raise RecError(f"comparison: protocol {protocol} has no value of {error}") from error
+
+
+def texts(metrics: Any) -> dict[str, Text]:
+    """By slug, how well texts tell users apart, from metrics.json."""
+    try:
+        return {
+            name: Text(label(name), float(found["mrr"]), float(found["median_rank"]))
+            for name, found in metrics["identifiability"].items()
+            if name != "chance"
+        }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecError(f"metrics: not the metrics of this project ({error!r})") from error
-
-
-def _row(name: str, metrics: Metrics) -> Row:
-    values = metrics[name]
-
-    def estimate(key: str) -> Estimate:
-        return Estimate(*(float(values[key + end]) for end in ("", "_low", "_high")))
-
-    text = metrics["identifiability"].get(name)
-    return Row(
-        slug=name,
-        label=label(name),
-        ndcg=estimate("ndcg@5"),
-        map=estimate("map@5"),
-        vs_base=None if name == "base" else estimate("ndcg@5_vs_base"),
-        vs_none=estimate("ndcg@5_vs_none") if "ndcg@5_vs_none" in values else None,
-        mrr=None if text is None else float(text["mrr"]),
-        median_rank=None if text is None else float(text["median_rank"]),
-    )
 
 
 def points(estimate: Estimate) -> str:
@@ -116,8 +112,18 @@ def points(estimate: Estimate) -> str:
 
 def level(estimate: Estimate) -> str:
     """A metric with its interval: `.7973 [.7901, .8044]`."""
-    value, low, high = (f"{number:.4f}".removeprefix("0") for number in _numbers(estimate))
+    value, low, high = map(decimal, _numbers(estimate))
     return f"{value} [{low}, {high}]"
+
+
+def decimal(value: float) -> str:
+    """A metric to four digits: `.7973`."""
+    return f"{value:.4f}".removeprefix("0")
+
+
+def p_value(value: float) -> str:
+    """A p-value to three digits: `0.012`, `<0.001`."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _numbers(estimate: Estimate) -> tuple[float, float, float]:
@@ -128,41 +134,82 @@ def _signed(estimate: Estimate) -> list[str]:
     return [f"{round(number * 100, 2) + 0.0:+.2f}" for number in _numbers(estimate)]
 
 
-def basis(metrics: Metrics) -> list[str]:
-    """What the numbers rest on, as sentences for below the table."""
-    chance = metrics.get("identifiability", {}).get("chance", {}).get("mrr")
+def count(number: int, word: str) -> str:
+    """A number and its word, in the plural where it is not one: `1 seed`, `5 seeds`."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def basis(comparison: Comparison) -> list[str]:
+    """What the numbers rest on, as sentences for below the tables."""
+    compared = len(comparison.primary.comparisons)
     lines = [
-        f"{metrics['test_users']} test users, {metrics['test_lists']} lists, "
-        f"{metrics['seeds']} seeds; per user the mean over lists, then over seeds.",
-        f"Low and high: the 95% bootstrap interval over users ({metrics['bootstrap']} resamples), "
-        "not corrected for the number of variants.",
-        "Differences are paired by user, in NDCG@5 points (x100); "
-        "significant: the interval excludes 0.",
+        f"{count(comparison.test_users, 'test user')}, {count(comparison.test_lists, 'list')}, "
+        f"{count(len(comparison.seeds), 'seed')}, {_backbones(comparison)}; per user the mean over "
+        "lists and responses, then over seeds and re-rankers.",
+        "Low and high: the 95% bootstrap interval over users and seeds "
+        f"({comparison.bootstrap} resamples). Differences are paired, in NDCG@5 points (x100).",
+        f"p: sign-flip test over users ({comparison.permutations} permutations), after Holm's "
+        f"correction for the {count(compared, 'comparison')} of a protocol; a dash: not tested. "
+        "Significant: p is at most 0.05 and the interval excludes 0.",
     ]
-    if chance is not None:
+    if BEST_SLUG in comparison.variants:
         lines.append(
-            "Identifiability: where a text's own user stands among all users by likeness to "
-            f"their histories; chance MRR {chance:.4f}."
+            f"{label(BEST_SLUG)}: an upper bound and no method. Of the base LLM's responses it "
+            "takes the one that proves best on the very lists that it is judged by."
         )
     return lines
 
 
-def text_table(metrics: Metrics) -> str:
-    """The results table as plain text, made for 100 columns."""
-    table = rows(metrics)
-    main = [["Variant", "NDCG@5 [low high]", "MAP@5 [low high]", "Difference to base LLM", ""]]
-    texts = [["Variant", "Identifiability: MRR", "median rank"]]
-    for row in table:
-        cells = [
-            level(row.ndcg),
-            level(row.map),
-            "-" if row.vs_base is None else points(row.vs_base),
-        ]
-        verdict = "" if row.vs_base is None else row.vs_base.verdict
-        main.append([row.label, *(cell.replace(",", "") for cell in cells), verdict])
-        texts.append([row.label, row.mrr_text, row.rank_text])
-    lines = [line for sentence in basis(metrics) for line in wrap(sentence, WIDTH)]
-    return "\n".join([*_aligned(main), "", *_aligned(texts), "", *lines])
+def _backbones(comparison: Comparison) -> str:
+    return f"re-ranker{'s' * (len(comparison.backbones) > 1)} {', '.join(comparison.backbones)}"
+
+
+def text_tables(comparison: Comparison, metrics: Any) -> str:
+    """The results tables as plain text, made for 100 columns."""
+    blocks = [_protocol_table(comparison, protocol) for protocol in comparison.protocols]
+    blocks += [_comparisons_table(comparison), _texts_table(metrics)]
+    lines = [line for sentence in basis(comparison) for line in wrap(sentence, WIDTH)]
+    return "\n\n".join(["\n".join(block) for block in [*blocks, lines] if block])
+
+
+def _protocol_table(comparison: Comparison, protocol: str) -> list[str]:
+    table = [["Variant", "NDCG@5 [low high]", "MAP@5", "Difference to base", "p", "Significant"]]
+    for row in rows(comparison, protocol):
+        vs_base = "-" if row.vs_base is None else points(row.vs_base)
+        verdict = "-" if row.test is None else "yes" if row.test.significant else "no"
+        cells = [level(row.ndcg), decimal(row.map.value), vs_base, row.p_text, verdict]
+        table.append([row.label, *(cell.replace(",", "") for cell in cells)])
+    return [heading(comparison, protocol), *_aligned(table)]
+
+
+def _comparisons_table(comparison: Comparison) -> list[str]:
+    table = [["Compared", "with", "Points [low high]", "%", "d_z", "Better", "Worse", "p"]]
+    for found in comparison.primary.comparisons:
+        relative, size = found.relative_percent, found.effect_size
+        table.append(
+            [
+                label(found.of),
+                label(found.to),
+                points(found.estimate).replace(",", ""),
+                "-" if relative is None else f"{relative:+.1f}",
+                "-" if size is None else f"{size:+.2f}",
+                f"{found.users_better:.0%}",
+                f"{found.users_worse:.0%}",
+                p_value(found.p_holm),
+            ]
+        )
+    return ["Comparisons by NDCG@5 (primary); better and worse: shares of users", *_aligned(table)]
+
+
+def _texts_table(metrics: Any) -> list[str]:
+    found = texts(metrics)
+    if not found:
+        return []
+    chance = metrics["identifiability"]["chance"]["mrr"]
+    title = "Identifiability: where a text's own user stands among all by likeness to histories"
+    table = [["Texts of", "MRR", "Median rank"]]
+    table += [[text.label, text.mrr_text, text.rank_text] for text in found.values()]
+    return [title, *_aligned([*table, ["Chance", f"{chance:.4f}", "-"]])]
 
 
 def _aligned(table: list[list[str]]) -> list[str]:
@@ -176,34 +223,72 @@ def _aligned(table: list[list[str]]) -> list[str]:
     return [lines[0].rstrip(), rule, *(line.rstrip() for line in lines[1:])]
 
 
-def summary(metrics: Metrics) -> str:
-    """One sentence: does the LLM of the last round differ from the base LLM and from nothing?
+def summary(comparison: Comparison) -> str:
+    """What the primary family says: the last round against the base LLM, the bar, and nothing.
 
-    Without a round it speaks of the base LLM against no knowledge alone.
+    Without a round it speaks of the base LLM. Where the first difference is not significant it
+    says what the users can detect.
     """
-    last = rows(metrics)[-1]
-    users = metrics["test_users"]
-    if last.vs_none is None:
-        raise RecError("metrics: no variant with an LLM; there is nothing to sum up")
-    none = f"from no knowledge by {_difference(last.vs_none)}"
-    if last.vs_base is None:
-        return f"Over {users} test users, the base LLM differs {none}."
-    count = int(last.slug.removeprefix("round_"))
+    last = last_round(comparison.variants)
+    subject = BASE if last is None else last
+    wanted = [(subject, name) for name in (BASE, "history", "none") if name != subject]
+    found = [comparison.primary.comparison(*pair) for pair in wanted]
+    differences = [d for d in found if d is not None]
+    if not differences:
+        raise RecError("comparison: nothing is compared with an LLM; there is nothing to sum up")
+    sentences = "; ".join(map(_against, differences))
     return (
-        f"Over {users} test users, the LLM after {count} round{'s' if count > 1 else ''} of DPO "
-        f"differs from the base LLM by {_difference(last.vs_base)} and {none}."
+        f"Over {count(comparison.test_users, 'test user')}, "
+        f"{count(len(comparison.seeds), 'seed')} and {_backbones(comparison)}, on "
+        f"{_protocol(comparison)}, {_name(subject)} differs in NDCG@5 {sentences}."
+        f"{_power_note(comparison, differences[0])}"
     )
 
 
-def _difference(estimate: Estimate) -> str:
-    value, low, high = _signed(estimate)
-    return f"{value} NDCG@5 points (95% interval {low} to {high}: {estimate.verdict})"
+def _protocol(comparison: Comparison) -> str:
+    return {
+        "popularity": "lists with negatives by popularity",
+        "uniform": "lists with uniform negatives",
+        "shown": "lists as users were shown them",
+    }.get(comparison.protocols[0], comparison.protocols[0])
 
 
-def results_plot(metrics: Metrics) -> pl.DataFrame:
-    """NDCG@5 of each variant for `dvc plots`: variant, value, low, high."""
-    return pl.DataFrame(
-        [[row.label, *_numbers(row.ndcg)] for row in rows(metrics)],
-        schema={"variant": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64},
-        orient="row",
+def _name(slug: str) -> str:
+    if slug == BASE:
+        return "the base LLM"
+    return f"the LLM after {count(round_number(slug) or 0, 'round')} of DPO"
+
+
+def _against(found: Difference) -> str:
+    names = {BASE: "the base LLM", "history": "history text without an LLM", "none": "no knowledge"}
+    value, low, high = _signed(found.estimate)
+    p = p_value(found.p_holm)
+    p = f"p {p}" if p.startswith("<") else f"p = {p}"
+    return (
+        f"from {names[found.to]} by {value} points (95% interval {low} to {high}, "
+        f"Holm-corrected {p}: {found.verdict})"
     )
+
+
+def _power_note(comparison: Comparison, first: Difference) -> str:
+    power = comparison.power
+    if power is None or first.significant or (power.of, power.to) != (first.of, first.to):
+        return ""
+    return (
+        f" {count(power.users, 'user')} can show a first difference of "
+        f"{100 * power.detectable:.2f} points or more at 80% power, by the spread that was seen; "
+        f"to show {SHARE:.1%} of the base LLM's value ({100 * power.sought:.2f} points) would take "
+        f"{count(power.users_needed, 'user')}."
+    )
+
+
+def results_plot(comparison: Comparison) -> pl.DataFrame:
+    """NDCG@5 of each variant on each protocol: protocol, variant, value, low, high."""
+    table = [
+        [protocol, row.label, *_numbers(row.ndcg)]
+        for protocol in comparison.protocols
+        for row in rows(comparison, protocol)
+    ]
+    numbers = dict.fromkeys(("value", "low", "high"), pl.Float64)
+    schema = {"protocol": pl.String, "variant": pl.String, **numbers}
+    return pl.DataFrame(table, schema=schema, orient="row")

@@ -134,6 +134,21 @@ RUNS: Schema = {
     "sample": pl.Int32,
     "labels": pl.List(pl.Int8),  # of the whole list, in the order that the variant gives it
 }
+#: Metrics of the comparison, as `rec.rerank.metrics` defines them, and their k.
+USER_MEASURES = ("ndcg", "map", "map_kar", "hit_rate", "click")
+USER_SCOPES = (1, 3, 5, 7, 10)
+#: What each re-ranker reaches on each user's lists: the mean over the lists of the mean over the
+#: responses that were told. Sorted by protocol, backbone, variant, seed, split, user.
+USER_METRICS: Schema = {
+    "protocol": pl.String,
+    "backbone": pl.String,
+    "variant": pl.String,  # as in RUNS; "best": the response of the base LLM that proved best
+    "seed": pl.Int64,
+    "split": pl.String,
+    "user": pl.String,
+    "lists": pl.Int32,
+    **{f"{measure}@{k}": pl.Float64 for measure in USER_MEASURES for k in USER_SCOPES},
+}
 
 
 @dataclass(frozen=True)

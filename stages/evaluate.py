@@ -1,12 +1,20 @@
 """Stage evaluate: the comparison of all variants, and the curves, as metrics.json and plots/."""
 
-from rec import evaluation
-from rec.config import Params
+from collections.abc import Iterator
+
+import polars as pl
+
+from rec.comparison.families import Draws, compare
+from rec.comparison.figures import metrics
+from rec.comparison.result import write_comparison
+from rec.comparison.slices import history_thirds, list_classes
+from rec.comparison.users import Run, user_tables
+from rec.config import BASE, Params, protocols
 from rec.curves import alignment_curves, reward_curves, write_csv
 from rec.files import read_json, write_json
 from rec.outcomes import read_outcome
 from rec.results import results_plot
-from rec.tables import RUNS, read_table
+from rec.tables import ITEMS, LISTS, RUNS, USER_METRICS, read_table, write_table
 from stages import layout
 from stages.runner import stage
 
@@ -14,23 +22,40 @@ from stages.runner import stage
 @stage
 def main(params: Params) -> None:
     """Compare the variants on the test users."""
-    variants = evaluation.variants(params.policies, params.baselines)
-    rounds = [int(number) for number in params.rounds]
-    summaries = {number: layout.alignment_summary(number) for number in rounds}
-    metrics = evaluation.evaluate(
-        {variant: read_table(layout.runs(variant), RUNS) for variant in variants},
+    lists = read_table(layout.LISTS, LISTS).filter(pl.col("split") == "test")
+    classes = list_classes(lists, read_table(layout.ITEMS, ITEMS))
+    names = protocols(params.data, params.prepare)
+    tables = user_tables(runs(params), names, classes)
+    draws = Draws(params.evaluate.bootstrap, params.evaluate.permutations, params.seed)
+    comparison = compare(tables, names, history_thirds(lists), draws)
+    aligned = [policy for policy in params.policies if policy != BASE]
+    beta = params.align.beta
+    figures = metrics(
+        comparison,
         {policy: read_json(layout.identifiability(policy)) for policy in params.policies},
         {policy: read_json(layout.sampling_metrics(policy)) for policy in params.policies},
-        {number: read_outcome(path, params.align.beta) for number, path in summaries.items()},
-        params.evaluate.bootstrap,
-        params.seed,
+        {policy: read_outcome(layout.alignment_summary(policy), beta) for policy in aligned},
     )
-    rewards = {number: read_json(layout.reward(number) / "reward.json") for number in rounds}
-    alignments = {number: layout.alignment_curve(number) for number in rounds}
-    write_csv(results_plot(metrics), layout.PLOTS / "results.csv")
+    rewards = {int(r): read_json(layout.reward(int(r)) / "reward.json") for r in params.rounds}
+    curves = alignment_curves({policy: layout.alignment_curve(policy) for policy in aligned})
+    write_table(tables.users, layout.USER_METRICS, USER_METRICS)
+    write_comparison(layout.DIFFERENCES, comparison)
+    write_csv(results_plot(comparison), layout.PLOTS / "results.csv")
     write_csv(reward_curves(rewards), layout.PLOTS / "reward.csv")
-    write_csv(alignment_curves(alignments), layout.PLOTS / "alignment.csv")
-    write_json(layout.METRICS, metrics)
+    write_csv(curves, layout.PLOTS / "alignment.csv")
+    write_json(layout.METRICS, figures)
+
+
+def runs(params: Params) -> Iterator[tuple[Run, pl.DataFrame]]:
+    """All runs of the parameters, each read when its turn comes."""
+    orders = read_table(layout.ORDER_RUNS, RUNS)
+    for order in params.orders:
+        yield Run(order), orders.filter(pl.col("variant") == order)
+    for variant in [*params.baselines, *params.policies]:
+        for backbone in params.rerank.backbones:
+            for seed in params.rerank.seeds:
+                run = Run(variant, backbone, seed)
+                yield run, read_table(layout.runs(*run), RUNS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage report: everything that the run found, as one page that opens without a network."""
 
-from rec import evaluation
-from rec.config import UNTRAINED, Params
+from rec.comparison.result import read_comparison
+from rec.config import BASE, Params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, read_csv
 from rec.files import atomic_path, read_json
 from rec.outcomes import read_outcome
@@ -16,19 +16,26 @@ from stages.runner import stage
 def main(params: Params) -> None:
     """Write report.html."""
     rounds = [int(number) for number in params.rounds]
-    variants = evaluation.variants(params.policies, params.baselines)
-    trained = [variant for variant in variants if variant not in UNTRAINED]
+    aligned = [policy for policy in params.policies if policy != BASE]
+    rerank = params.rerank
     run = Run(
         params=params,
+        comparison=read_comparison(layout.DIFFERENCES),
         metrics=read_json(layout.METRICS),
         reward_curves=read_csv(layout.PLOTS / "reward.csv", REWARD_CURVES),
         alignment_curves=read_csv(layout.PLOTS / "alignment.csv", ALIGNMENT_CURVES),
         outcomes={
-            number: read_outcome(layout.alignment_summary(number), params.align.beta)
-            for number in rounds
+            policy: read_outcome(layout.alignment_summary(policy), params.align.beta)
+            for policy in aligned
         },
         rewards={number: read_json(layout.reward(number) / "reward.json") for number in rounds},
-        training={variant: read_json(layout.training(variant)) for variant in trained},
+        training={
+            (variant, backbone): [
+                read_json(layout.training(variant, backbone, seed)) for seed in rerank.seeds
+            ]
+            for variant in [*params.baselines, *params.policies]
+            for backbone in rerank.backbones
+        },
         pairs={number: read_table(layout.pairs(number), PAIRS) for number in rounds},
         pairs_metrics={number: read_json(layout.pairs_metrics(number)) for number in rounds},
         sampling={policy: read_json(layout.sampling_metrics(policy)) for policy in params.policies},

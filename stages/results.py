@@ -2,28 +2,31 @@
 
 import click
 
+from rec.comparison.result import read_comparison
 from rec.errors import RecError
 from rec.files import read_json
-from rec.results import WIDTH, summary, text_table
+from rec.results import WIDTH, summary, text_tables
 from stages import layout
 
 
 @click.command()
 def main() -> None:
-    """Print the results table and where the metrics and the report lie."""
+    """Print the results tables and where the metrics and the report lie."""
     try:
-        if not layout.METRICS.is_file():
-            raise RecError(f"{layout.METRICS}: no results yet; make them with `dvc repro`")
-        metrics = read_json(layout.METRICS)
-        sentence = click.wrap_text(summary(metrics), WIDTH)
-        click.echo(f"{text_table(metrics)}\n\n{sentence}\n")
+        for path in (layout.METRICS, layout.DIFFERENCES):
+            if not path.is_file():
+                raise RecError(f"{path}: no results yet; make them with `dvc repro`")
+        comparison = read_comparison(layout.DIFFERENCES)
+        sentence = click.wrap_text(summary(comparison), WIDTH)
+        click.echo(f"{text_tables(comparison, read_json(layout.METRICS))}\n\n{sentence}\n")
     except RecError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"metrics: {layout.METRICS.resolve()}")
+    for path in (layout.METRICS, layout.DIFFERENCES, layout.USER_METRICS):
+        click.echo(f"{path.stem + ':':<13}{path.resolve()}")
     if layout.REPORT.is_file():
-        click.echo(f"report:  {layout.REPORT.resolve()}")
+        click.echo(f"report:      {layout.REPORT.resolve()}")
     else:
-        click.echo(f"report:  {layout.REPORT} is not there; make it with `dvc repro report`")
+        click.echo(f"report:      {layout.REPORT} is not there; make it with `dvc repro report`")
 
 
 if __name__ == "__main__":

@@ -6,32 +6,50 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from omegaconf import OmegaConf
 
-from rec.config import UNTRAINED
+from rec.comparison.families import Draws
+from rec.comparison.result import Comparison
+from rec.config import BASE, FINE_TUNED
 from rec.curves import write_csv
-from rec.evaluation import POPULARITY, evaluate, variants
 from rec.files import write_json
 from rec.pair_metrics import Tally, pair_metrics
-from rec.tables import PAIRS, PROMPTS, REJECTS, RUNS, write_table
+from rec.tables import ITEMS, LISTS, PAIRS, PROMPTS, REJECTS, RUNS, write_table
 from stages import layout
-from tests.aligned import alignment_summary, alignment_table, outcome
+from tests.aligned import alignment_summary, alignment_table
+from tests.comparison.made import (
+    PROTOCOLS,
+    is_order,
+    items_table,
+    lists_table,
+    random_comparison,
+    random_runs,
+)
 from tests.described import statistics
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [1, 2]
-#: NDCG@5 of the base LLM by user and list; the users are worth 0.6, 0.3 and 0.9.
-BASE = {"a": [0.5, 0.7], "b": [0.2, 0.4], "c": [0.9, 0.9]}
+BACKBONES = ["dlcm", "prm"]
+ORDERS = ["popularity", "random"]
+BASELINES = ["none", "noise", "items", "history"]
 
 
-def params_file(folder: Path, rounds: int = 2, **data: Any) -> Path:
+def policies_of(rounds: int, fine_tuned: bool) -> list[str]:
+    """The base LLM, a policy per round, and the control."""
+    return [BASE, *map(str, range(1, rounds + 1)), *(FINE_TUNED if fine_tuned else ())]
+
+
+def params_file(folder: Path, rounds: int = 2, fine_tuned: bool = False, **data: Any) -> Path:
     """The project's own params.yaml with so many rounds and few resamples."""
     values = OmegaConf.load(ROOT / "params.yaml")
-    values.policies = list(range(rounds + 1))
-    values.rounds = {str(t): t - 1 for t in range(1, rounds + 1)}
-    values.evaluate.bootstrap = 200
+    values.policies = policies_of(rounds, fine_tuned)
+    values.rounds = {str(t): str(t - 1) for t in range(1, rounds + 1)}
+    values.fine_tuned = list(FINE_TUNED) if fine_tuned else []
+    values.orders, values.baselines = ORDERS, BASELINES
+    values.prepare.negatives = PROTOCOLS
+    values.rerank = {"backbones": BACKBONES, "seeds": SEEDS}
+    values.evaluate = {"bootstrap": 200, "permutations": 199}
     for key, value in data.items():
         values.data[key] = value
     path = folder / "params.yaml"
@@ -39,56 +57,10 @@ def params_file(folder: Path, rounds: int = 2, **data: Any) -> Path:
     return path
 
 
-def runs_table(
-    variant: str,
-    values: dict[str, list[float]],
-    seeds: list[int] | None = None,
-    maps: dict[str, list[float]] | None = None,
-) -> pl.DataFrame:
-    """A RUNS table: per user the NDCG@5 of the user's lists, the same for each seed."""
-    chosen = seeds if seeds is not None else [0] if variant in UNTRAINED else SEEDS
-    rows = [
-        [variant, seed, f"{user}-{number}", user, value, (maps or values)[user][number]]
-        for seed in chosen
-        for user in values
-        for number, value in enumerate(values[user])
-    ]
-    return pl.DataFrame(rows, schema=dict(RUNS), orient="row")
-
-
-def random_runs(policies: list[int], users: int = 12, lists: int = 3) -> dict[str, pl.DataFrame]:
-    """Every variant's runs; popularity is far worse, the others differ a little."""
-    generator = np.random.default_rng(0)
-    level = {f"u{user:02}": generator.uniform(0.6, 0.9, lists) for user in range(users)}
-    tables = {}
-    for rank, variant in enumerate(variants(policies)):
-        shift = -0.2 if variant == POPULARITY else 0.004 * rank
-        values = {
-            user: [float(v) for v in np.clip(lists + shift + generator.normal(0, 0.02), 0, 1)]
-            for user, lists in level.items()
-        }
-        tables[variant] = runs_table(variant, values)
-    return tables
-
-
-def shifted(shift: float) -> dict[str, list[float]]:
-    return {user: [value + shift for value in values] for user, values in BASE.items()}
-
-
-def small_runs() -> dict[str, pl.DataFrame]:
-    """The base LLM is 0.1 better than no knowledge and round 1 is 0.05 better than the base."""
-    return {
-        "popularity": runs_table("popularity", shifted(-0.2)),
-        "none": runs_table("none", shifted(-0.1)),
-        "0": runs_table("0", BASE, maps=shifted(0.05)),
-        "1": runs_table("1", shifted(0.05)),
-    }
-
-
-def compare(runs: dict[str, pl.DataFrame], resamples: int = 200) -> dict[str, Any]:
-    figures = {policy: identifiability(policy) for policy in (0, 1)}
-    sampling = {policy: health() for policy in (0, 1)}
-    return evaluate(runs, figures, sampling, {1: outcome()}, resamples, seed=7)
+def comparison(rounds: int = 2, fine_tuned: bool = False, told: int = 1) -> Comparison:
+    """The comparison of the run that `write_run` writes."""
+    variants = [*ORDERS, *BASELINES, *policies_of(rounds, fine_tuned)]
+    return random_comparison(variants, Draws(200, 199, 7), told=told)
 
 
 def curve(start: float) -> list[dict[str, float]]:
@@ -111,10 +83,11 @@ def health() -> dict[str, float]:
     }
 
 
-def identifiability(policy: int) -> dict[str, float]:
+def identifiability(policy: str) -> dict[str, float]:
+    number = 0 if policy in FINE_TUNED else int(policy)
     return {
-        "mrr": 0.1 + 0.2 * policy,
-        "median_rank": 40.0 / (policy + 1),
+        "mrr": 0.1 + 0.2 * number,
+        "median_rank": 40.0 / (number + 1),
         "users": 240,
         "chance_mrr": 0.0253,
         "within_user_cosine": 0.7,
@@ -179,19 +152,46 @@ def rejects_table(text: str = "196, 242, 3") -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(REJECTS), orient="row")
 
 
-def write_run(rounds: int = 2, title: str = "Heat (1995)", text: str = "Loved films: Heat") -> None:
+def trained(variant: str, backbone: str, seed: int) -> dict[str, Any]:
+    """What the rerank stage writes about a re-ranker's training."""
+    found = {"best_epoch": 5, "valid_ndcg@5": 0.78, "curve": curve(0.73)}
+    protocols = dict.fromkeys(PROTOCOLS, found)
+    return {"variant": variant, "backbone": backbone, "seed": seed, "protocols": protocols}
+
+
+def write_runs(rounds: int = 2, fine_tuned: bool = False, told: int = 1) -> None:
+    """Write the runs of all variants, with the lists and items that they are of."""
+    orders = []
+    for run, table in random_runs(
+        [*ORDERS, *BASELINES, *policies_of(rounds, fine_tuned)], told=told
+    ):
+        if is_order(run.variant):
+            orders.append(table)
+        else:
+            write_table(table, layout.runs(*run), RUNS)
+            write_json(layout.training(*run), trained(*run))
+    write_table(pl.concat(orders), layout.ORDER_RUNS, RUNS)
+    write_table(lists_table(), layout.LISTS, LISTS)
+    write_table(items_table(), layout.ITEMS, ITEMS)
+
+
+def write_run(
+    rounds: int = 2,
+    title: str = "Heat (1995)",
+    text: str = "Loved films: Heat",
+    fine_tuned: bool = False,
+    told: int = 1,
+) -> None:
     """Write all inputs of evaluate and report where `stages.layout` puts them."""
-    policies = list(range(rounds + 1))
-    for variant, table in random_runs(policies).items():
-        write_table(table, layout.runs(variant), RUNS)
-        seeds = [
-            {"seed": s, "best_epoch": 5, "valid_ndcg@5": 0.78, "curve": curve(0.73)} for s in SEEDS
-        ]
-        if variant != POPULARITY:
-            write_json(layout.training(variant), {"seeds": seeds})
-    for policy in policies:
+    write_runs(rounds, fine_tuned, told)
+    for policy in policies_of(rounds, fine_tuned):
         write_json(layout.identifiability(policy), identifiability(policy))
         write_json(layout.sampling_metrics(policy), health())
+        if policy != BASE:
+            number = 1 if policy in FINE_TUNED else int(policy)
+            write_csv(alignment_table(number), layout.alignment_curve(policy))
+            summary = alignment_summary(number, 10 * (number - 1))
+            write_json(layout.alignment_summary(policy), summary)
     for number in range(1, rounds + 1):
         folds = [
             {
@@ -206,8 +206,6 @@ def write_run(rounds: int = 2, title: str = "Heat (1995)", text: str = "Loved fi
         write_json(layout.reward(number) / "reward.json", reward)
         write_table(pairs_table(number, text=text), layout.pairs(number), PAIRS)
         write_json(layout.pairs_metrics(number), pair_figures())
-        write_csv(alignment_table(number), layout.alignment_curve(number))
-        write_json(layout.alignment_summary(number), alignment_summary(number, 10 * (number - 1)))
     write_json(layout.STATISTICS, statistics())
     write_table(rejects_table(text), layout.REJECTS, REJECTS)
     write_table(prompts_table(title), layout.PROMPTS, PROMPTS)

@@ -11,7 +11,7 @@ import yaml
 
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES
 from rec.results import results_plot
-from tests.synthetic_run import compare, small_runs
+from tests.synthetic_run import comparison
 
 ROOT = Path(__file__).parents[1]
 
@@ -101,7 +101,7 @@ def plots() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("title", plots())
 def test_plots_are_of_columns_that_are_there(title: str) -> None:
     columns = {
-        "plots/results.csv": results_plot(compare(small_runs())).columns,
+        "plots/results.csv": results_plot(comparison()).columns,
         "plots/reward.csv": list(REWARD_CURVES),
         "plots/alignment.csv": list(ALIGNMENT_CURVES),
     }

@@ -14,17 +14,23 @@ import polars as pl
 import pytest
 
 from rec import report
+from rec.comparison.figures import metrics
+from rec.comparison.result import Estimate
+from rec.config import BASE
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, reward_curves
 from rec.errors import RecError
-from rec.evaluation import evaluate, variants
 from rec.params import load_params
+from rec.report_comparison import comparisons_grid, secondary_grid, slices_grid
 from rec.report_grid import Grid
 from rec.report_tables import PAIR_NOTES, Run, chain, examples, pairs_grid, parameters
 from tests.aligned import alignment_table, outcome
 from tests.described import statistics
 from tests.page import Page
 from tests.synthetic_run import (
+    BACKBONES,
+    BASELINES,
     SEEDS,
+    comparison,
     curve,
     health,
     identifiability,
@@ -32,8 +38,8 @@ from tests.synthetic_run import (
     pairs_table,
     params_file,
     prompts_table,
-    random_runs,
     rejects_table,
+    trained,
 )
 
 HOSTILE = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)> <!-- {{ 7*7 }} '\""
@@ -42,9 +48,14 @@ SECTIONS = [
 ]
 
 
-def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Heat") -> Run:
+def make_run(
+    rounds: int = 2,
+    text: str = "Loved films: Heat",
+    title: str = "Heat",
+    fine_tuned: bool = False,
+) -> Run:
     with TemporaryDirectory() as folder:
-        params = load_params(params_file(Path(folder), rounds, name=title))
+        params = load_params(params_file(Path(folder), rounds, fine_tuned, name=title))
     numbers = range(1, rounds + 1)
     rewards = {
         t: {
@@ -55,29 +66,29 @@ def make_run(rounds: int = 2, text: str = "Loved films: Heat", title: str = "Hea
         }
         for t in numbers
     }
-    lit = [alignment_table(t).with_columns(pl.lit(t, pl.Int64).alias("round")) for t in numbers]
-    empty = pl.DataFrame(schema=dict(ALIGNMENT_CURVES))
     policies = params.policies
-    outcomes = {t: outcome(pairs=10 * (t - 1)) for t in numbers}
-    training = {"seeds": [{"seed": s, "best_epoch": 5, "valid_ndcg@5": 0.78} for s in SEEDS]}
+    aligned = {p: 1 if p == "sft" else int(p) for p in policies if p != BASE}
+    lit = [alignment_table(t).with_columns(policy=pl.lit(p)) for p, t in aligned.items()]
+    empty = pl.DataFrame(schema=dict(ALIGNMENT_CURVES))
+    outcomes = {p: outcome(pairs=10 * (t - 1)) for p, t in aligned.items()}
+    compared = comparison(rounds, fine_tuned)
+    texts = {p: identifiability(p) for p in policies}
     return Run(
         params=params,
-        metrics=evaluate(
-            random_runs(policies),
-            {p: identifiability(p) for p in policies},
-            {p: health() for p in policies},
-            outcomes,
-            100,
-            seed=1,
-        ),
+        comparison=compared,
+        metrics=metrics(compared, texts, {p: health() for p in policies}, outcomes),
         reward_curves=reward_curves(rewards),
         alignment_curves=pl.concat([empty, *(t.select(empty.columns) for t in lit)]),
         outcomes=outcomes,
         rewards=rewards,
-        training={v: training for v in variants(policies) if v != "popularity"},
+        training={
+            (variant, backbone): [trained(variant, backbone, seed) for seed in SEEDS]
+            for variant in [*BASELINES, *policies]
+            for backbone in BACKBONES
+        },
         pairs={t: pairs_table(t, text=text) for t in numbers},
         pairs_metrics={t: pair_figures(held_out=2 + t) for t in numbers},
-        sampling={p: {**health(), "responses": 700 + p} for p in policies},
+        sampling={p: {**health(), "responses": 700 + n} for n, p in enumerate(policies)},
         statistics=statistics(),
         rejects=rejects_table(title),
         prompts=prompts_table(title),
@@ -153,7 +164,12 @@ def test_hostile_texts_stay_texts_in_chart_data() -> None:
     block = page.inside("script")[0]
     assert "<" not in block and ">" not in block
     titles = re.findall(r'"title": "(NDCG@5 on [^"]*(?:\\.[^"]*)*)"', block)
-    assert json.dumps(page.charts["chart-values"]).count("NDCG@5 on <script>alert(1)</script>") == 1
+    assert (
+        json.dumps(page.charts["chart-values-popularity"]).count(
+            "NDCG@5 on <script>alert(1)</script>"
+        )
+        == 1
+    )
     assert titles and block in html
 
 
@@ -169,24 +185,27 @@ def test_every_chart_has_a_place_and_its_data() -> None:
     charts = page.charts
     places = [a["id"] for _, a in page.elements if a.get("class") == "chart"]
     assert sorted(charts) == sorted(places)
-    assert len(charts) == 14
+    assert len(charts) == 16
 
     def fields(name: str) -> list[dict[str, Any]]:
         return [row for values in charts[name]["datasets"].values() for row in values]
 
-    assert [row["variant"] for row in fields("chart-values")][:2] == ["Popularity", "No knowledge"]
-    assert "Popularity" not in [row.get("variant") for row in fields("chart-differences")]
-    assert {"zero": 0} in fields("chart-differences")
+    for name in ("popularity", "uniform"):
+        shown = [row["variant"] for row in fields(f"chart-values-{name}")]
+        assert shown[:3] == ["Popularity", "Random order", "No knowledge"]
+        variants = [row.get("variant") for row in fields(f"chart-differences-{name}")]
+        assert "Popularity" not in variants and "DPO4Rec, round 2" in variants
+        assert {"zero": 0} in fields(f"chart-differences-{name}")
     rounds = {(row["round"], row["epoch"]) for row in fields("chart-reward-ndcg")}
     assert rounds == {(t, e) for t in (1, 2) for e in range(1, 7)}
-    losses = [row["loss"] for row in fields("chart-align-loss") if row["round"] == 2]
+    losses = [row["loss"] for row in fields("chart-align-loss") if row["policy"] == "2"]
     assert losses[0] == pytest.approx(0.67)
-    sides = {(r["round"], r["side"]): r for r in fields("chart-align-ratios") if r["step"] == 12}
+    sides = {(r["policy"], r["side"]): r for r in fields("chart-align-ratios") if r["step"] == 12}
     assert {key: row["log_ratio"] for key, row in sides.items()} == {
-        (1, "chosen"): pytest.approx(-0.024),
-        (1, "rejected"): pytest.approx(-0.048),
-        (2, "chosen"): pytest.approx(-0.048),
-        (2, "rejected"): pytest.approx(-0.096),
+        ("1", "chosen"): pytest.approx(-0.024),
+        ("1", "rejected"): pytest.approx(-0.048),
+        ("2", "chosen"): pytest.approx(-0.048),
+        ("2", "rejected"): pytest.approx(-0.096),
     }
     rewards = {r["side"]: r["reward"] for r in fields("chart-align-rewards") if r["step"] == 12}
     assert rewards == {"chosen": pytest.approx(0.12), "rejected": pytest.approx(-0.12)}
@@ -201,24 +220,87 @@ def test_tables_have_column_and_row_headers() -> None:
     assert set(scopes) == {"col", "row"}
     tables = [tag for tag, _ in page.elements if tag == "table"]
     regions = [a for _, a in page.elements if a.get("class") == "scroll"]
-    assert len(tables) == len(regions) == 16
+    assert len(tables) == len(regions) == 20
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
 
 
 def test_results_are_written_with_intervals_and_verdicts() -> None:
     run = make_run()
-    run.metrics["round_2"] |= {
-        "ndcg@5": 0.81,
-        "ndcg@5_low": 0.8,
-        "ndcg@5_high": 0.82,
-        "ndcg@5_vs_base": -0.0125,
-        "ndcg@5_vs_base_low": -0.02,
-        "ndcg@5_vs_base_high": 0.001,
-    }
-    page = Page(report.render(run))
+    family = run.comparison.primary
+    first = replace(family.comparisons[0], p_holm=0.0123, estimate=Estimate(-0.0125, -0.02, -0.001))
+    changed = replace(
+        family,
+        values=family.values | {"round_2": Estimate(0.81, 0.8, 0.82)},
+        to_base=family.to_base | {"round_2": first.estimate},
+        comparisons=[first, *family.comparisons[1:]],
+    )
+    families = [changed, *run.comparison.families[1:]]
+    page = Page(report.render(replace(run, comparison=replace(run.comparison, families=families))))
     words = " ".join(page.text.split())
-    assert "DPO4Rec, round 2.8100 [.8000, .8200]−1.25 [−2.00, +0.10] not significant" in words
-    assert "from the base LLM by -1.25 NDCG@5 points (95% interval -2.00 to +0.10: not sig" in words
+    assert "DPO4Rec, round 2.8100 [.8000, .8200]−1.25 [−2.00, −0.10] significant0.012" in words
+    assert "from the base LLM by -1.25 points (95% interval -2.00 to -0.10, Holm-corr" in words
+    marked = [a["class"] for tag, a in page.elements if tag == "span" and "class" in a]
+    assert "note worse" in marked
+
+
+def test_every_protocol_has_its_table() -> None:
+    _, page = good()
+    headings = page.inside("h3")
+    assert headings[:2] == [
+        "Negatives by popularity (main)",
+        "Uniform negatives, the paper's protocol (secondary)",
+    ]
+    assert page.inside("th").count("Random order") == 2
+
+
+def test_comparisons_by_hand() -> None:
+    family = make_run().comparison.primary
+    first = replace(
+        family.comparisons[0],
+        estimate=Estimate(0.0125, -0.02, 0.03),
+        relative_percent=-1.8,
+        effect_size=None,
+        users_better=0.5,
+        users_worse=0.25,
+        by_seed=[0.02, -0.005],
+        p=0.0004,
+        p_holm=0.004,
+    )
+    grid = comparisons_grid(replace(family, comparisons=[first]))
+    assert grid.lines[0].name == "DPO4Rec, round 2 − Base LLM (KAR)"
+    assert grid.lines[0].cells == [
+        "+1.25 [−2.00, +3.00]",
+        "−1.8%",
+        "–",
+        "50%, 25%",
+        "+2.00 −0.50",
+        "<0.001, corrected 0.004, not significant",
+    ]
+
+
+def test_secondary_families_are_a_line_each() -> None:
+    compared = make_run().comparison
+    grid = secondary_grid(compared)
+    assert len(grid.lines) == len(compared.families) - 1 == 11
+    assert grid.lines[0].name == "uniform, NDCG@5, all"
+    assert grid.lines[-1].name == "uniform, MAP@5, prm"
+    found = compared.family("uniform", "map@5", "prm").comparisons[0]
+    assert grid.lines[-1].cells[0].endswith(f", p {found.p_holm:.3f}")
+    assert {len(line.cells) for line in grid.lines} == {len(grid.columns) - 1}
+
+
+def test_slices_are_explored_and_not_tested() -> None:
+    run = make_run()
+    grid = slices_grid(run.comparison)
+    assert [line.name for line in grid.lines] == [
+        "Short histories",
+        "Long histories",
+        "Positives from the head",
+        "Positives from the tail",
+    ]
+    assert grid.lines[0].note == "3 users, 9 lists"
+    assert "significant" not in str(grid)
+    assert "Exploratory" in good()[1].text
 
 
 def test_chain_by_hand() -> None:
@@ -237,6 +319,15 @@ def test_chain_by_hand() -> None:
     final = cells(grid, "Difference to the base LLM")
     assert final[0] == "–"
     assert final[2].endswith("significant")
+
+
+def test_chain_has_a_column_for_the_control() -> None:
+    grid = chain(make_run(fine_tuned=True))
+    assert grid.columns == ["Step", "Base LLM", "Round 1", "Round 2", "Fine-tuned"]
+    assert cells(grid, "Identifiability, MRR")[3] == "0.1000"
+    assert cells(grid, "Alignment accuracy") == ["–", "0.800", "0.800", "–"]
+    assert cells(grid, "Pairs")[3] == "–"
+    assert cells(grid, "Difference to the base LLM")[3].endswith("significant")
 
 
 def test_page_names_the_loss_that_was_chosen() -> None:
@@ -312,7 +403,7 @@ def test_parameters_leave_out_sources_and_the_machine() -> None:
     found = dict(parameters(params))
     assert f"bootstrap = {params.evaluate.bootstrap}" in found["evaluate"]
     assert "name = ml-100k" in found["data"]
-    assert "policies = [0, 1, 2]" in found["general"]
+    assert "policies = ['0', '1', '2']" in found["general"]
     assert "machine" not in found
     assert "sha256" not in str(found) and "source" not in str(found)
 
@@ -324,7 +415,7 @@ def test_run_without_rounds_has_a_page_without_pairs() -> None:
     assert "There are no pairs." in page.text
     assert "There was no round of alignment." in page.text
     assert "0 rounds of alignment" in page.text
-    assert "the base LLM differs from no knowledge" in page.text
+    assert "the base LLM differs in NDCG@5 from history text" in page.text
 
 
 def test_same_run_gives_the_same_page() -> None:
@@ -340,7 +431,7 @@ def test_broken_reward_names_its_round(broken: Any) -> None:
         reward_curves({1: run.rewards[1], 2: broken})
 
 
-@pytest.mark.parametrize("broken", [{}, {"seeds": [{"seed": 1}]}, [1], None])
+@pytest.mark.parametrize("broken", [{}, {"protocols": {"popularity": {}}}, [1], None])
 def test_broken_training_names_its_variant(broken: Any) -> None:
-    with pytest.raises(RecError, match="training of variant 'items'"):
-        report.render(replace(make_run(), training={"items": broken}))
+    with pytest.raises(RecError, match="training of 'items', prm"):
+        report.render(replace(make_run(), training={("items", "prm"): [broken]}))

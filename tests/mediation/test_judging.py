@@ -31,7 +31,9 @@ def data() -> tuple[Features, Knowledge]:
 
 @pytest.fixture(scope="module")
 def models(data: tuple[Features, Knowledge]) -> list[RewardModel]:
-    return [train_fold(*data, ranker(epochs=10), "prm", SEED, fold, FOLDS)[0] for fold in range(FOLDS)]
+    return [
+        train_fold(*data, ranker(epochs=10), "prm", SEED, fold, FOLDS)[0] for fold in range(FOLDS)
+    ]
 
 
 @pytest.fixture(scope="module")

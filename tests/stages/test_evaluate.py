@@ -8,9 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 from omegaconf import OmegaConf
 
+from rec.comparison.result import read_comparison
 from rec.curves import ALIGNMENT
 from rec.params import load_params
-from rec.tables import RUNS, read_table, write_table
+from rec.rerank.metrics import ranked_ndcg
+from rec.tables import RUNS, USER_METRICS, read_table, write_table
 from stages import layout
 from stages.evaluate import main
 from tests.synthetic_run import params_file, write_run
@@ -28,37 +30,18 @@ def evaluate() -> Result:
     return CliRunner().invoke(main, [])
 
 
-def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
+def test_writes_metrics_tables_and_plots_and_says_nothing(run: Path) -> None:
     result = evaluate()
     assert (result.exit_code, result.output) == (0, "")
     metrics = json.loads(layout.METRICS.read_text())
-    assert list(metrics) == [
-        *("popularity", "none", "items", "history", "base", "round_1", "round_2"),
-        *("identifiability", "sampling", "alignment"),
-        *("test_users", "test_lists", "seeds", "bootstrap"),
-    ]
     assert (metrics["test_users"], metrics["test_lists"], metrics["seeds"]) == (12, 36, 2)
     assert metrics["identifiability"]["round_2"] == {"mrr": 0.5, "median_rank": 13.333333}
-    assert metrics["sampling"]["round_1"] == {
-        "cut_off": 0.03,
-        "cut_slots": 2.5,
-        "looping": 0.01,
-        "empty": 0.0,
-        "mean_tokens": 81.25,
-    }
     beta = load_params(run / "params.yaml").align.beta
-    assert metrics["alignment"]["round_1"] == {
-        "steps": 12,
-        "margin_nats": round(0.22 / beta, 6),
-        "reward_accuracy": 0.85,
-        "chosen_log_ratio_per_token": -0.022,
-        "rejected_log_ratio_per_token": -0.044,
-        "kl_per_token": 0.0011,
-        "likelihood_displacement": True,
-        "held_out": {"pairs": 0},
-    }
+    assert metrics["alignment"]["round_1"]["margin_nats"] == round(0.22 / beta, 6)
+    assert metrics["alignment"]["round_1"]["likelihood_displacement"] is True
+    assert metrics["alignment"]["round_1"]["held_out"] == {"pairs": 0}
     assert metrics["alignment"]["round_2"]["held_out"]["reward_accuracy_low"] == 0.59585
-    assert metrics["bootstrap"] == 200
+    assert (metrics["bootstrap"], metrics["permutations"]) == (200, 199)
     assert sorted(path.name for path in layout.PLOTS.iterdir()) == [
         "alignment.csv",
         "results.csv",
@@ -66,21 +49,64 @@ def test_writes_metrics_and_plots_and_says_nothing(run: Path) -> None:
     ]
 
 
-def test_variants_are_those_of_the_parameters(run: Path) -> None:
-    """What another run left of a variant that is no longer asked for does not matter."""
-    values = read_table(layout.runs("popularity"), RUNS)
-    shown = values.with_columns(variant=pl.lit("shown"))
-    write_table(shown, layout.runs("shown"), RUNS)
+def test_values_follow_from_the_ranked_labels(run: Path) -> None:
+    """From the file of a run, list by list, to metrics.json."""
     evaluate()
-    assert "shown" not in json.loads(layout.METRICS.read_text())
-    params = OmegaConf.load(params_file(run, tabular={"impressions": {"file": "log.csv"}}))
-    OmegaConf.update(params, "baselines", ["none", "popularity", "shown"])
-    OmegaConf.save(params, run / "params.yaml")
-    layout.runs("items").unlink()
+    users = read_table(layout.USER_METRICS, USER_METRICS)
+    table = read_table(layout.runs("1", "prm", 2), RUNS).filter(
+        (pl.col("protocol") == "uniform") & (pl.col("user") == "u03")
+    )
+    assert len(table) == 3
+    hand = [ranked_ndcg([labels], 5)[0] for labels in table["labels"].to_list()]
+    found = users.filter(protocol="uniform", backbone="prm", variant="1", seed=2, user="u03")
+    assert found["ndcg@5"].to_list() == pytest.approx([sum(hand) / 3])
+    metrics = json.loads(layout.METRICS.read_text())
+    rows = users.filter(protocol="uniform", variant="1")
+    assert len(rows) == 12 * 2 * 2
+    assert metrics["uniform"]["round_1"]["ndcg@5"] == pytest.approx(rows["ndcg@5"].mean(), abs=1e-6)
+    comparison = read_comparison(layout.DIFFERENCES)
+    assert comparison.family("uniform", "ndcg@5").values["round_1"].value == pytest.approx(
+        rows["ndcg@5"].mean(), abs=1e-6
+    )
+
+
+def test_slices_are_of_the_lists_and_items_of_the_data(run: Path) -> None:
+    """Lists n hold item n alone as a positive; users' histories grow with their number."""
+    evaluate()
+    slices = read_comparison(layout.DIFFERENCES).slices
+    assert [(s.by, s.name, s.users, s.lists) for s in slices] == [
+        ("history", "short", 4, 12),
+        ("history", "middle", 4, 12),
+        ("history", "long", 4, 12),
+        ("popularity", "head", 12, 12),
+        ("popularity", "torso", 12, 12),
+        ("popularity", "tail", 12, 12),
+    ]
+
+
+def test_best_of_n_where_test_users_have_several_responses(run: Path) -> None:
+    assert evaluate().exit_code == 0
+    assert "best_of_n" not in json.loads(layout.METRICS.read_text())["popularity"]
+    write_run(told=2, fine_tuned=True)
+    params_file(run, fine_tuned=True)
     assert evaluate().exit_code == 0
     metrics = json.loads(layout.METRICS.read_text())
-    assert list(metrics)[:4] == ["shown", "popularity", "none", "base"]
-    assert metrics["shown"] == metrics["popularity"]
+    for protocol in ("popularity", "uniform"):
+        assert list(metrics[protocol])[-1] == "best_of_n"
+        assert metrics[protocol]["best_of_n"]["ndcg@5"] > metrics[protocol]["base"]["ndcg@5"]
+    assert "sft" in metrics["alignment"] and "sft_vs_base" in metrics["comparisons"]
+
+
+def test_variants_are_those_of_the_parameters(run: Path) -> None:
+    """What another run left of a variant that is no longer asked for does not matter."""
+    params = OmegaConf.load(run / "params.yaml")
+    params.orders, params.baselines, params.rerank.backbones = ["random"], ["none"], ["prm"]
+    OmegaConf.save(params, run / "params.yaml")
+    layout.runs("items", "prm", 1).unlink()
+    assert evaluate().exit_code == 0
+    metrics = json.loads(layout.METRICS.read_text())
+    assert list(metrics["popularity"]) == ["random", "none", "base", "round_1", "round_2"]
+    assert metrics["backbones"] == 1
 
 
 def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
@@ -89,23 +115,25 @@ def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
     reward = pl.read_csv(layout.PLOTS / "reward.csv")
     alignment = pl.read_csv(layout.PLOTS / "alignment.csv")
     metrics = json.loads(layout.METRICS.read_text())
-    assert results.columns == ["variant", "value", "low", "high"]
-    assert results["value"][6] == metrics["round_2"]["ndcg@5"]
+    assert results.columns == ["protocol", "variant", "value", "low", "high"]
+    last = results.filter(variant="DPO4Rec, round 2", protocol="popularity")
+    assert last["value"][0] == metrics["popularity"]["round_2"]["ndcg@5"]
     assert reward.columns == ["round", "fold", "epoch", "train_loss", "valid_ndcg"]
     assert reward.shape == (24, 5)
     assert reward.row(23) == (2, 1, 6, 0.333333, 0.761667)
-    assert alignment.columns == ["round", *ALIGNMENT]
-    assert alignment.row(12)[:7] == (2, 1, 0.67, 0.04, 0.57, 0.01, -0.01)
+    assert alignment.columns == ["policy", *ALIGNMENT]
+    assert alignment.row(12)[1:7] == (1, 0.67, 0.04, 0.57, 0.01, -0.01)
     assert alignment.row(12)[9:12] == (-0.004, -0.008, 0.0001)
     assert len(alignment) == 24
 
 
 def test_same_inputs_give_the_same_bytes(run: Path) -> None:
     evaluate()
-    outputs = [layout.METRICS, *layout.PLOTS.iterdir()]
+    outputs = [layout.METRICS, *layout.PLOTS.iterdir(), *layout.COMPARISON.iterdir()]
+    assert len(outputs) == 6
     before = [path.read_bytes() for path in outputs]
-    table = read_table(layout.runs("1"), RUNS)
-    write_table(table.sample(fraction=1, shuffle=True, seed=3), layout.runs("1"), RUNS)
+    path = layout.runs("1", "dlcm", 1)
+    write_table(read_table(path, RUNS).sample(fraction=1, shuffle=True, seed=3), path, RUNS)
     evaluate()
     assert [path.read_bytes() for path in outputs] == before
 
@@ -118,7 +146,7 @@ def test_no_rounds_leave_plots_with_headers_alone(
     params_file(tmp_path, rounds=0)
     assert evaluate().exit_code == 0
     text = (layout.PLOTS / "alignment.csv").read_text()
-    assert text == f"round,{','.join(ALIGNMENT)}\n"
+    assert text == f"policy,{','.join(ALIGNMENT)}\n"
     assert json.loads(layout.METRICS.read_text())["alignment"] == {}
     assert (layout.PLOTS / "reward.csv").read_text() == "round,fold,epoch,train_loss,valid_ndcg\n"
 
@@ -131,21 +159,29 @@ def refused() -> str:
     return result.output
 
 
-def test_missing_list_is_one_line_that_names_the_variant(run: Path) -> None:
-    table = read_table(layout.runs("items"), RUNS)
-    write_table(table.filter(pl.col("list") != "u03-1"), layout.runs("items"), RUNS)
-    assert "'items': list 'u03-1' is missing with seed 1" in refused()
+def test_missing_list_is_one_line_that_names_the_run(run: Path) -> None:
+    path = layout.runs("items", "prm", 1)
+    write_table(read_table(path, RUNS).filter(pl.col("list") != "u03-1"), path, RUNS)
+    assert "runs of 'items', backbone prm, seed 1: list 'u03-1' of protocol popularity" in refused()
+
+
+def test_missing_order_and_protocol_are_one_line(run: Path) -> None:
+    orders = read_table(layout.ORDER_RUNS, RUNS)
+    write_table(orders.filter(pl.col("variant") != "random"), layout.ORDER_RUNS, RUNS)
+    assert "runs of 'random': there are no rows" in refused()
+    write_table(orders.filter(pl.col("protocol") == "uniform"), layout.ORDER_RUNS, RUNS)
+    assert "protocols are uniform; they must be popularity, uniform" in refused()
 
 
 def test_missing_inputs_are_one_line_that_names_the_file(run: Path) -> None:
-    layout.alignment_curve(2).unlink()
+    layout.alignment_curve("2").unlink()
     assert "data/alignment/2/curve.csv: no such file" in refused()
-    layout.alignment_summary(2).unlink()
+    layout.alignment_summary("2").unlink()
     assert "data/alignment/2/summary.json: no such file" in refused()
-    layout.identifiability(1).unlink()
+    layout.identifiability("1").unlink()
     assert "data/vectors/1.json: no such file" in refused()
-    layout.runs("history").unlink()
-    assert "data/runs/history.parquet: no such file" in refused()
+    layout.runs("history", "dlcm", 2).unlink()
+    assert "data/runs/history/dlcm-2.parquet: no such file" in refused()
 
 
 @pytest.mark.parametrize(
@@ -157,7 +193,7 @@ def test_missing_inputs_are_one_line_that_names_the_file(run: Path) -> None:
     ],
 )
 def test_broken_curve_of_alignment_is_refused(run: Path, text: str, message: str) -> None:
-    layout.alignment_curve(1).write_text(text)
+    layout.alignment_curve("1").write_text(text)
     assert f"data/alignment/1/{message}" in refused()
 
 
@@ -170,5 +206,5 @@ def test_broken_curve_of_alignment_is_refused(run: Path, text: str, message: str
     ],
 )
 def test_broken_summary_of_alignment_is_refused(run: Path, text: str, message: str) -> None:
-    layout.alignment_summary(2).write_text(text)
+    layout.alignment_summary("2").write_text(text)
     assert f"data/alignment/2/summary.json: {message}" in refused()

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rec.comparison.result import read_comparison, write_comparison
 from rec.files import read_json
-from rec.results import text_table
+from rec.results import text_tables
 from stages import evaluate, layout
 from stages.results import main
-from tests.synthetic_run import ROOT, params_file, write_run
+from tests.synthetic_run import ROOT, comparison, params_file, write_run
 
 
 @pytest.fixture
@@ -26,13 +27,15 @@ def test_prints_table_summary_and_places(folder: Path) -> None:
     CliRunner().invoke(evaluate.main, [])
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 0
-    assert result.output.startswith(text_table(read_json(layout.METRICS)))
-    assert "Over 12 test users, the LLM after 2 rounds of DPO differs" in result.output
-    assert f"metrics: {folder / 'metrics.json'}" in result.output
+    comparison = read_comparison(layout.DIFFERENCES)
+    assert result.output.startswith(text_tables(comparison, read_json(layout.METRICS)))
+    assert "Over 12 test users, 2 seeds and re-rankers dlcm, prm, on lists" in result.output
+    assert f"metrics:     {folder / 'metrics.json'}\n" in result.output
+    assert f"users:       {folder / 'data/comparison/users.parquet'}\n" in result.output
     assert "report.html is not there; make it with `dvc repro report`" in result.output
     assert max(len(line) for line in result.output.splitlines() if "/" not in line) <= 100
     layout.REPORT.write_text("<!DOCTYPE html>")
-    assert f"report:  {folder / 'report.html'}\n" in CliRunner().invoke(main, []).output
+    assert f"report:      {folder / 'report.html'}\n" in CliRunner().invoke(main, []).output
 
 
 def test_without_metrics_one_line_names_the_command(folder: Path) -> None:
@@ -49,10 +52,28 @@ def test_without_metrics_one_line_names_the_command(folder: Path) -> None:
     assert result.stderr == "Error: metrics.json: no results yet; make them with `dvc repro`\n"
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"base": {"ndcg@5": 1}}'])
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"identifiability": {"base": 1}}'])
 def test_broken_metrics_are_one_line(folder: Path, text: str) -> None:
+    write_comparison(layout.DIFFERENCES, comparison())
     layout.METRICS.write_text(text)
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 1
     assert result.output.count("\n") == 1
     assert result.output.startswith("Error: metrics")
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"families": []}'])
+def test_broken_comparison_is_one_line(folder: Path, text: str) -> None:
+    write_comparison(layout.DIFFERENCES, comparison())
+    layout.METRICS.write_text("{}")
+    layout.DIFFERENCES.write_text(text)
+    result = CliRunner().invoke(main, [])
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1
+    assert result.output.startswith("Error: data/comparison/differences.json: not ")
+
+
+def test_without_the_comparison_one_line_names_the_command(folder: Path) -> None:
+    layout.METRICS.write_text("{}")
+    result = CliRunner().invoke(main, [])
+    assert "data/comparison/differences.json: no results yet; make them with" in result.output

@@ -1,0 +1,142 @@
+"""The content of metrics.json: the numbers of a run that are compared between experiments.
+
+Few of them, for `dvc metrics show` and `diff`. Everything else that the comparison found is in
+data/comparison/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rec.comparison.names import slug
+from rec.comparison.power import Power
+from rec.comparison.result import Comparison, Difference
+from rec.errors import RecError
+from rec.outcomes import HeldOut, Outcome
+
+Policies = Mapping[str, Mapping[str, float]]  # figures by policy
+Metrics = dict[str, Any]
+
+#: Of `rec.health.sampling_health`: shares of responses, and means per response.
+HEALTH = ("cut_off", "cut_slots", "looping", "empty", "mean_tokens")
+DIGITS = 6
+
+
+def metrics(
+    comparison: Comparison,
+    identifiability: Policies,
+    sampling: Policies,
+    alignments: Mapping[str, Outcome],
+) -> Metrics:
+    """The content of metrics.json.
+
+    For each protocol and variant (by slug) NDCG@5 with its interval, and MAP@5; the comparisons of
+    the primary family; what the users can show (`power`); how well each policy's texts tell users
+    apart, and how sound they are; what each alignment came to; and what the numbers rest on.
+    """
+    return {
+        **{protocol: _values(comparison, protocol) for protocol in comparison.protocols},
+        "comparisons": {
+            f"{d.of}_vs_{d.to}": _difference(d) for d in comparison.primary.comparisons
+        },
+        "power": {} if comparison.power is None else _power(comparison.power),
+        "identifiability": _identifiability(identifiability),
+        "sampling": _sampling(sampling),
+        "alignment": {slug(policy): _alignment(found) for policy, found in alignments.items()},
+        "test_users": comparison.test_users,
+        "test_lists": comparison.test_lists,
+        "backbones": len(comparison.backbones),
+        "seeds": len(comparison.seeds),
+        "bootstrap": comparison.bootstrap,
+        "permutations": comparison.permutations,
+    }
+
+
+def _values(comparison: Comparison, protocol: str) -> Metrics:
+    ndcg = comparison.family(protocol, "ndcg@5").values
+    precision = comparison.family(protocol, "map@5").values
+    return {
+        name: {
+            "ndcg@5": ndcg[name].value,
+            "low": ndcg[name].low,
+            "high": ndcg[name].high,
+            "map@5": precision[name].value,
+        }
+        for name in comparison.variants
+    }
+
+
+def _difference(found: Difference) -> Metrics:
+    return {
+        "difference": found.estimate.value,
+        "low": found.estimate.low,
+        "high": found.estimate.high,
+        "p_holm": found.p_holm,
+        "significant": found.significant,
+    }
+
+
+def _power(found: Power) -> Metrics:
+    return {
+        "sought": found.sought,
+        "users_needed": found.users_needed,
+        "detectable": found.detectable,
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS) + 0.0  # never -0.0
+
+
+def _identifiability(policies: Policies) -> Metrics:
+    table: Metrics = {}
+    for policy, values in policies.items():
+        try:
+            chance = {"mrr": _rounded(values["chance_mrr"])}
+            row = {key: _rounded(values[key]) for key in ("mrr", "median_rank")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecError(
+                f"identifiability of policy {policy}: needs the numbers mrr, median_rank and "
+                f"chance_mrr ({error})"
+            ) from error
+        table.setdefault("chance", chance)
+        table[slug(policy)] = row
+    return table
+
+
+def _sampling(policies: Policies) -> Metrics:
+    table: Metrics = {}
+    for policy, values in policies.items():
+        try:
+            table[slug(policy)] = {key: _rounded(values[key]) for key in HEALTH}
+        except (KeyError, TypeError, ValueError) as error:
+            needed = ", ".join(HEALTH)
+            raise RecError(
+                f"sampling of policy {policy}: needs the numbers {needed} ({error})"
+            ) from error
+    return table
+
+
+def _alignment(outcome: Outcome) -> Metrics:
+    return {
+        "steps": outcome.steps,
+        "margin_nats": _rounded(outcome.margin),
+        "reward_accuracy": _rounded(outcome.accuracy),
+        "chosen_log_ratio_per_token": _rounded(outcome.chosen_log_ratio),
+        "rejected_log_ratio_per_token": _rounded(outcome.rejected_log_ratio),
+        "kl_per_token": _rounded(outcome.kl),
+        "likelihood_displacement": outcome.displaced,
+        "held_out": {"pairs": 0} if outcome.held_out is None else _held_out(outcome.held_out),
+    }
+
+
+def _held_out(found: HeldOut) -> Metrics:
+    return {
+        "pairs": found.pairs,
+        "likelihood_accuracy_before": _rounded(found.before.value),
+        "likelihood_accuracy_after": _rounded(found.after.value),
+        "reward_accuracy": _rounded(found.reward.value),
+        "reward_accuracy_low": _rounded(found.reward.low),
+        "reward_accuracy_high": _rounded(found.reward.high),
+    }

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rec.comparison.figures import metrics
+from rec.errors import RecError
+from tests.synthetic_run import comparison, health, identifiability, outcome
+
+SOUND = {"cut_off": 0.03, "cut_slots": 2.5, "looping": 0.01, "empty": 0.0, "mean_tokens": 81.25}
+
+
+def figures(**changed: Any) -> dict[str, Any]:
+    policies = ("0", "1", "2")
+    given: dict[str, Any] = {
+        "identifiability": {p: identifiability(p) for p in policies},
+        "sampling": {p: health() for p in policies},
+        "alignments": {"1": outcome(), "2": outcome(pairs=0)},
+    }
+    return metrics(comparison(), **{**given, **changed})
+
+
+def test_numbers_are_few_and_named() -> None:
+    found = figures()
+    assert list(found) == [
+        *("popularity", "uniform", "comparisons", "power"),
+        *("identifiability", "sampling", "alignment"),
+        *("test_users", "test_lists", "backbones", "seeds", "bootstrap", "permutations"),
+    ]
+    assert (
+        list(found["popularity"])
+        == list(found["uniform"])
+        == [
+            *("popularity", "random", "none", "noise", "items", "history"),
+            *("base", "round_1", "round_2"),
+        ]
+    )
+    assert all(list(v) == ["ndcg@5", "low", "high", "map@5"] for v in found["uniform"].values())
+    counts = [found[key] for key in list(found)[-6:]]
+    assert counts == [12, 36, 2, 2, 200, 199]
+    assert list(found["power"]) == ["sought", "users_needed", "detectable"]
+
+
+def test_numbers_are_those_of_the_comparison() -> None:
+    found, compared = figures(), comparison()
+    family = compared.family("uniform", "ndcg@5")
+    assert found["uniform"]["round_1"]["low"] == family.values["round_1"].low
+    precision = compared.family("uniform", "map@5").values["round_1"]
+    assert found["uniform"]["round_1"]["map@5"] == precision.value
+    first = compared.primary.comparisons[0]
+    assert list(found["comparisons"])[:3] == [
+        "round_2_vs_base",
+        "round_2_vs_history",
+        "base_vs_history",
+    ]
+    assert found["comparisons"]["round_2_vs_base"] == {
+        "difference": first.estimate.value,
+        "low": first.estimate.low,
+        "high": first.estimate.high,
+        "p_holm": first.p_holm,
+        "significant": first.significant,
+    }
+
+
+def test_texts_and_alignment_are_by_policy() -> None:
+    found = figures()
+    assert found["identifiability"] == {
+        "chance": {"mrr": 0.0253},
+        "base": {"mrr": 0.1, "median_rank": 40.0},
+        "round_1": {"mrr": 0.3, "median_rank": 20.0},
+        "round_2": {"mrr": 0.5, "median_rank": 13.333333},
+    }
+    assert found["sampling"] == dict.fromkeys(("base", "round_1", "round_2"), SOUND)
+    assert found["alignment"]["round_1"] == {
+        "steps": 5,
+        "margin_nats": 1.25,
+        "reward_accuracy": 0.8,
+        "chosen_log_ratio_per_token": 0.004,
+        "rejected_log_ratio_per_token": -0.008123,
+        "kl_per_token": 0.002,
+        "likelihood_displacement": False,
+        "held_out": {
+            "pairs": 10,
+            "likelihood_accuracy_before": 0.5,
+            "likelihood_accuracy_after": 0.6,
+            "reward_accuracy": 0.9,
+            "reward_accuracy_low": 0.6,
+            "reward_accuracy_high": 0.98,
+        },
+    }
+    assert found["alignment"]["round_2"]["held_out"] == {"pairs": 0}
+
+
+@pytest.mark.parametrize("broken", [{}, {"mrr": "x"}, [1]])
+def test_broken_identifiability_names_the_policy(broken: Any) -> None:
+    with pytest.raises(RecError, match="identifiability of policy sft"):
+        figures(identifiability={"sft": broken})
+
+
+@pytest.mark.parametrize("broken", [{}, {"cut_off": "x"}, [1]])
+def test_broken_sampling_figures_name_the_policy(broken: Any) -> None:
+    with pytest.raises(RecError, match="sampling of policy 1"):
+        figures(sampling={"1": broken})
