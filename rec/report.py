@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 
 import vl_convert
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rec import charts
@@ -28,6 +28,7 @@ from rec.report_comparison import (
     slices_grid,
 )
 from rec.report_data import data_section
+from rec.report_mediation import mediation_section
 from rec.report_tables import (
     Run,
     chain,
@@ -48,13 +49,18 @@ def render(run: Run) -> str:
     comparison = run.comparison
     name = run.params.data.name
     data = data_section(run.statistics, run.rejects)
+    mediation = mediation_section(run.mediation)
     library = _library()
     script = _inline(_template("report.js"))
     digests = " ".join(f"'sha256-{_digest(text)}'" for text in (library, script))
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("rec"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(_template("report.html.j2")).render(
+    return environment.get_template("report.html.j2").render(
         title=f"DPO4Rec on {name}",
         subtitle=_subtitle(run.params),
         policy=POLICY + digests,
@@ -65,6 +71,7 @@ def render(run: Run) -> str:
         secondary=secondary_grid(comparison),
         slices=slices_grid(comparison),
         chain=chain(run),
+        mediation=mediation,
         training=training_grid(run.training, comparison.protocols[0]),
         setting=setting(run.params.align, run.params.fine_tuned),
         displacement=displacement(run.outcomes),
@@ -74,7 +81,10 @@ def render(run: Run) -> str:
         pair_counts=pairs_grid(run.pairs_metrics),
         examples=examples(run.pairs, run.prompts),
         parameters=parameters(run.params),
-        charts=protocol_charts(comparison, name) | _charts(run) | data.charts,
+        charts=protocol_charts(comparison, name)
+        | _charts(run)
+        | data.charts
+        | {"chart-mediation": mediation.chart},
         style=Markup(_template("report.css")),
         library=Markup(library),
         script=Markup(script),

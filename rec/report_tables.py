@@ -14,6 +14,7 @@ from rec.comparison.result import Comparison
 from rec.config import BASE, FINE_TUNED, Params
 from rec.curves import reward_models
 from rec.errors import RecError
+from rec.mediation.links import Link
 from rec.outcomes import Outcome
 from rec.report_alignment import judged, signed
 from rec.report_grid import DASH, Grid, Line
@@ -59,6 +60,7 @@ class Run:
     statistics: Mapping[str, Any]  # stats.json
     rejects: pl.DataFrame  # rec.tables.REJECTS
     prompts: pl.DataFrame  # rec.tables.PROMPTS
+    mediation: Mapping[int, Sequence[Link]]  # by round
 
 
 def policy_name(policy: str) -> str:

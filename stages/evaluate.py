@@ -12,6 +12,8 @@ from rec.comparison.users import Run, user_tables
 from rec.config import BASE, Params, protocols
 from rec.curves import alignment_curves, reward_curves, write_csv
 from rec.files import read_json, write_json
+from rec.mediation.links import as_json
+from rec.mediation.rankings import ranking_links
 from rec.outcomes import read_outcome
 from rec.results import results_plot
 from rec.tables import ITEMS, LISTS, RUNS, USER_METRICS, read_table, write_table
@@ -38,6 +40,10 @@ def main(params: Params) -> None:
     )
     rewards = {int(r): read_json(layout.reward(int(r)) / "reward.json") for r in params.rounds}
     curves = alignment_curves({policy: layout.alignment_curve(policy) for policy in aligned})
+    for number, before in params.rounds.items():
+        after, drawn = (number, before), (draws.bootstrap, draws.seed)
+        links = ranking_links(tables.users, names[0], after, *drawn)
+        write_json(layout.ranking_links(int(number)), as_json(links))
     write_table(tables.users, layout.USER_METRICS, USER_METRICS)
     write_comparison(layout.DIFFERENCES, comparison)
     write_csv(results_plot(comparison), layout.PLOTS / "results.csv")

@@ -37,6 +37,12 @@ COMPARISON = DATA / "comparison"  # what the results table rests on
 USER_METRICS = COMPARISON / "users.parquet"  # per user, variant, backbone, seed and protocol
 DIFFERENCES = COMPARISON / "differences.json"  # every comparison with interval, p and effect size
 
+
+def ranking_links(round_: int) -> Path:
+    """The last links of a round's chain of mediation: fresh re-rankers, after against before."""
+    return COMPARISON / f"links-{round_}.json"
+
+
 MODELS = DATA / "models"  # the aligned adapter and a re-ranker, each with its model card
 
 METRICS = Path("metrics.json")

@@ -4,6 +4,7 @@ from rec.comparison.result import read_comparison
 from rec.config import BASE, Params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, read_csv
 from rec.files import atomic_path, read_json
+from rec.mediation.links import read_links
 from rec.outcomes import read_outcome
 from rec.report import render
 from rec.report_tables import Run
@@ -42,6 +43,13 @@ def main(params: Params) -> None:
         statistics=read_json(layout.STATISTICS),
         rejects=read_table(layout.REJECTS, REJECTS),
         prompts=read_table(layout.PROMPTS, PROMPTS),
+        mediation={
+            number: [
+                *read_links(layout.mediation(number)),
+                *read_links(layout.ranking_links(number)),
+            ]
+            for number in rounds
+        },
     )
     with atomic_path(layout.REPORT) as temporary:
         temporary.write_text(render(run), encoding="utf-8")

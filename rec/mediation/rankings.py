@@ -1,0 +1,40 @@
+"""The last links: whether a round's policy serves fresh re-rankers better than the one before."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from rec.comparison.cells import cells
+from rec.comparison.intervals import ends, resampled_means
+from rec.comparison.names import slug
+from rec.mediation.links import POINTS, TEST, VALIDATION, Link, link
+from rec.mediation.resampling import Estimate
+
+MEASURE = "ndcg@5"
+STEPS = {"valid": VALIDATION, "test": TEST}
+USERS = {"valid": "validation users (the re-rankers stopped early on them)", "test": "test users"}
+
+
+def ranking_links(
+    users: pl.DataFrame, protocol: str, policies: tuple[str, str], resamples: int, seed: int
+) -> list[Link]:
+    """NDCG@5 with the policy after a round minus that with the policy before, paired by user.
+
+    `users` is the table USER_METRICS, `policies` the one after and the one before. Means over
+    backbones; intervals over users and seeds (`rec.comparison.intervals`).
+    """
+    found = []
+    for split, step in STEPS.items():
+        rows = (pl.col("split") == split) & (pl.col("protocol") == protocol)
+        table = cells(users.filter(rows & pl.col("variant").is_in(policies)), MEASURE)
+        after, before = (table.of(slug(policy)) for policy in policies)
+        difference = (after - before)[:, :, None]
+        low, high = ends(resampled_means(difference, resamples, seed))[:, 0].tolist()
+        count = len(table.users)
+        estimate = Estimate(float(np.mean(difference)), low, high, count)
+        label = f"NDCG@5 of fresh re-rankers, after the round minus before, {USERS[split]}"
+        found.append(
+            link(step, f"ranking_{split}", label, split, estimate, unit=POINTS, chain=True)
+        )
+    return found
