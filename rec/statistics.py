@@ -19,7 +19,16 @@ from rec.database import connect
 from rec.distributions import CURVE, Distribution, merged, rounded
 from rec.errors import RecError
 from rec.popularity import popularity_baseline
-from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, Schema, TablePaths, check_schema
+from rec.tables import (
+    INTERACTIONS,
+    ITEMS,
+    LISTS,
+    USERS,
+    Schema,
+    TablePaths,
+    check_schema,
+    read_protocols,
+)
 
 SPLITS = ("train", "valid", "test")
 #: Ratings of more distinct values are counted in this many intervals of one width.
@@ -75,17 +84,6 @@ def describe(
             return {**figures, "further_protocols": _further(connection, tables.further)}
     finally:
         shutil.rmtree(work)
-
-
-def read_protocols(prepared: Mapping[str, Any]) -> list[str]:
-    """The protocols of the prepared lists, the main one first, by the counts in prepare.json.
-
-    Raises RecError where the counts do not name them.
-    """
-    found = prepared.get("protocols") if isinstance(prepared, Mapping) else None
-    if not isinstance(found, list) or not found or not all(isinstance(p, str) for p in found):
-        raise RecError(f"prepare.json: protocols: {found!r}; it must be a list of one name or more")
-    return found
 
 
 def _further(connection: Connection, further: Mapping[str, Path]) -> Figures:

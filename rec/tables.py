@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
@@ -165,6 +166,17 @@ class TablePaths:
     def of_protocols(self, protocols: Sequence[str]) -> dict[str, Path]:
         """Where the lists of each protocol lie, the main one first."""
         return {protocols[0]: self.lists, **{name: self.further[name] for name in protocols[1:]}}
+
+
+def read_protocols(prepared: Mapping[str, Any]) -> list[str]:
+    """The protocols of the prepared lists, the main one first, by the counts in prepare.json.
+
+    Raises RecError where the counts do not name them.
+    """
+    found = prepared.get("protocols") if isinstance(prepared, Mapping) else None
+    if not isinstance(found, list) or not found or not all(isinstance(p, str) for p in found):
+        raise RecError(f"prepare.json: protocols: {found!r}; it must be a list of one name or more")
+    return found
 
 
 def vectors_schema(dimension: int) -> Schema:

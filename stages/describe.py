@@ -2,8 +2,8 @@
 
 from rec.config import Params
 from rec.files import read_json, write_json
-from rec.statistics import describe, read_protocols
-from rec.tables import TablePaths
+from rec.statistics import describe
+from rec.tables import TablePaths, read_protocols
 from stages import layout
 from stages.runner import stage
 

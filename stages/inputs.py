@@ -9,7 +9,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rec.config import Params, protocols
+from rec.config import Params
+from rec.files import read_json
 from rec.knowledge import read_vectors
 from rec.machine import cores, device
 from rec.rerank.features import (
@@ -22,7 +23,7 @@ from rec.rerank.features import (
 )
 from rec.rerank.ranking import positive_rows
 from rec.rerank.variants import HISTORY, NOISE, NONE, is_policy
-from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_table
+from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_protocols, read_table
 from stages import layout
 
 T = TypeVar("T")
@@ -45,9 +46,14 @@ def side_by_side(
         return list(pool.map(function, *zip(*calls, strict=True)))
 
 
+def protocols() -> list[str]:
+    """The protocols of the prepared lists, the main one first."""
+    return read_protocols(read_json(layout.PREPARED))
+
+
 def features(params: Params, protocol: str | None = None) -> Features:
     """Lists and histories of all users; the lists of the main protocol where none is named."""
-    main = protocol in (None, protocols(params.data, params.prepare)[0])
+    main = protocol in (None, protocols()[0])
     return build_features(
         read_table(layout.ITEMS, ITEMS),
         read_table(layout.INTERACTIONS, INTERACTIONS),

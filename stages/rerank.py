@@ -9,7 +9,7 @@ from typing import Any
 import click
 import polars as pl
 
-from rec.config import BACKBONES, Params, protocols
+from rec.config import BACKBONES, Params
 from rec.files import write_json
 from rec.rerank.ranking import rank
 from rec.rerank.reranker import save
@@ -27,7 +27,7 @@ from stages.runner import stage
 def main(params: Params, variant: str, backbone: str, seed: int) -> None:
     """Train a re-ranker per protocol and rank the lists of validation and test users."""
     is_policy(variant, params.policies)
-    names = protocols(params.data, params.prepare)
+    names = inputs.protocols()
     calls = [(params, variant, backbone, seed, protocol) for protocol in names]
     tables, curves = zip(*inputs.side_by_side(params, run, calls), strict=True)
     runs = pl.concat(tables).sort("variant", "protocol", "list", "sample")
@@ -45,7 +45,7 @@ def run(
     knowledge = inputs.knowledge(features, variant, params)
     users, valid = features.users_of("train"), features.users_of("valid")
     trained = train(features, knowledge, params.ranker, backbone, seed, users, valid)
-    if protocol == protocols(params.data, params.prepare)[0]:
+    if protocol == inputs.protocols()[0]:
         save(trained.model, layout.reranker(variant, backbone, seed))
     ranked = rank(trained.model, features, knowledge, inputs.judged_rows(features))
     table = runs_table(

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from rec.config import Params, protocols
+from rec.config import Params
 from rec.rerank.variants import ordered, runs_table
 from rec.tables import RUNS, write_table
 from stages import inputs, layout
@@ -13,7 +13,7 @@ from stages.runner import stage
 def main(params: Params) -> None:
     """Rank the lists of every protocol by each of `orders`."""
     tables = []
-    for protocol in protocols(params.data, params.prepare):
+    for protocol in inputs.protocols():
         features = inputs.features(params, protocol)
         rows = inputs.judged_rows(features)
         for order in params.orders:

@@ -22,8 +22,8 @@ from rec.distributions import CURVE, Distribution, merged
 from rec.errors import RecError
 from rec.popularity import expected_ndcg, expected_precision
 from rec.rerank.metrics import average_precision, ndcg
-from rec.statistics import RATINGS, SPLITS, describe, read_protocols
-from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS
+from rec.statistics import RATINGS, SPLITS, describe
+from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, read_protocols
 from tests.described import (
     CLEAN,
     FAULTY,
