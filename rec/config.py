@@ -292,7 +292,7 @@ class Evaluate:
     """Intervals of the results table."""
 
     bootstrap: int = number(100)  # resamples of the test users and seeds
-    permutations: int = number(100)  # of the signs of the users' differences
+    permutations: int = number(1000)  # of the signs of the users' differences
 
 
 @dataclass

@@ -49,7 +49,7 @@ def params_file(folder: Path, rounds: int = 2, fine_tuned: bool = False, **data:
     values.orders, values.baselines = ORDERS, BASELINES
     values.prepare.negatives = PROTOCOLS
     values.rerank = {"backbones": BACKBONES, "seeds": SEEDS}
-    values.evaluate = {"bootstrap": 200, "permutations": 199}
+    values.evaluate = {"bootstrap": 200, "permutations": 1000}
     for key, value in data.items():
         values.data[key] = value
     path = folder / "params.yaml"

@@ -75,10 +75,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_table_has_every_variant(clone: Path) -> None:
     metrics = json.loads((clone / "metrics.json").read_text())
-    for variant in ("popularity", "none", "items", "history", "base", "round_1", "round_2"):
-        values = metrics[variant]
-        assert 0 <= values["ndcg@5_low"] <= values["ndcg@5"] <= values["ndcg@5_high"] <= 1
-        assert 0 <= values["map@5"] <= 1
+    variants = ["popularity", "random", "none", "noise", "items", "history", "base"]
+    for protocol in ("popularity", "uniform"):
+        assert set(metrics[protocol]) >= {*variants, "round_1", "round_2"}
+        for values in metrics[protocol].values():
+            assert 0 <= values["low"] <= values["ndcg@5"] <= values["high"] <= 1
+            assert 0 <= values["map@5"] <= 1
+    assert 0 < metrics["comparisons"]["round_2_vs_base"]["p_holm"] <= 1
     for policy in ("base", "round_1", "round_2"):
         assert 0 < metrics["identifiability"][policy]["mrr"] <= 1
     printed = run("python", "-m", "stages.results", cwd=clone).stdout
@@ -96,7 +99,7 @@ def test_popularity_is_worth_the_same_in_the_data_and_in_the_table(clone: Path) 
     metrics = json.loads((clone / "metrics.json").read_text())
     for measure in ("ndcg@5", "map@5"):
         found = stats["popularity_baseline"]["test"][measure]
-        assert found == pytest.approx(metrics["popularity"][measure], abs=2e-6)
+        assert found == pytest.approx(metrics["popularity"]["popularity"][measure], abs=2e-6)
 
 
 def test_evaluation_users_never_touch_training(clone: Path) -> None:
@@ -113,8 +116,9 @@ def test_evaluation_users_never_touch_training(clone: Path) -> None:
         assert set(held_out["user"]) <= valid
         assert pairs.filter(pl.col("margin") <= 0).is_empty()
     test = set(users.filter(pl.col("split") == "test")["user"])
-    runs = tables.read_table(clone / "data/runs/2.parquet", tables.RUNS)
-    assert set(runs["user"]) == test
+    runs = tables.read_table(clone / "data/comparison/users.parquet", tables.USER_METRICS)
+    assert set(runs.filter(pl.col("split") == "test")["user"]) == test
+    assert set(runs["user"]) <= test | valid
 
 
 def test_responses_are_cards(clone: Path) -> None:
