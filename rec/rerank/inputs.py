@@ -38,8 +38,9 @@ class Inputs(nn.Module):
     """The items of lists as vectors [B, n, hidden], and the history as vectors [B, H, hidden].
 
     With e = 2 * embedding and h = hidden there are (items + 1 + categories) * embedding parameters
-    of embeddings, 7h * (e + 1) of projections of items, 2h * h + 3h more of the history attention
-    and, with knowledge of width k, those of the adaptor and kh per source and product.
+    of embeddings and 6h(e + 1) + 2h² + 6h of items and the history attention, or 3h(e + 1) + 2h of
+    items and interactions where the model reads the history itself. With knowledge of width k and S
+    texts about a user come the adaptor's, kh(1 + 2S) of texts and products, and Sh of similarities.
     """
 
     def __init__(self, shape: Shape, config: Ranker, attends: bool = True) -> None:
