@@ -140,11 +140,11 @@ def _computed(vectors: Tensor) -> Tensor:
 def _cosines(items: Tensor, place: Tensor, users: Tensor) -> Tensor:
     """Cosines of items' and users' texts, centred vectors [D, d] and [B, S, d]: [B, n, S].
 
-    They are multiplied by the root of d, which gives those of random vectors a spread of 1.
+    They are multiplied by the root of d, which gives those of random vectors a spread of 1. They
+    are computed in the type of the items' vectors.
     """
     with torch.autocast(items.device.type, enabled=False):
-        gathered = items.to(torch.bfloat16)[place]
-        products = gathered @ users.to(torch.bfloat16).transpose(1, 2)
+        products = items[place] @ users.to(items.dtype).transpose(1, 2)
     return products.float() / math.sqrt(items.shape[-1])
 
 
