@@ -86,11 +86,11 @@ def train(
         positive_rows(features, users, name)
         for users, name in ((train_users, "training"), (valid_users, "validation"))
     )
-    told = None if knowledge is None else knowledge.first_responses()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = _fresh(features, knowledge, config, backbone, train_users)
         prepared = model.inputs.prepared(knowledge)
+        told = None if prepared is None else prepared.first_responses()
         optimizer = _optimizer(model, config)
         generator = torch.Generator().manual_seed(seed)
         curve: list[Epoch] = []
@@ -98,7 +98,7 @@ def train(
         with bar("train", config.epochs, "epoch") as counter:
             for epoch in range(1, config.epochs + 1):
                 loss = _epoch(model, optimizer, features, prepared, rows, generator)
-                judged = judge(model, features, told, valid_rows)
+                judged = _judged(_rank(model, features, told, valid_rows))
                 curve.append(Epoch(epoch, loss, float(user_means(features, judged).mean())))
                 counter.update()
                 if curve[-1].valid_ndcg > best:
@@ -217,27 +217,26 @@ class Ranked:
 
 def rank(model: Reranker, features: Features, knowledge: Knowledge | None, rows: Tensor) -> Ranked:
     """Score the lists `rows` with every response of their users (once where there are none)."""
-    responses = None
-    if knowledge is not None and knowledge.users is not None:
-        rows, responses = _with_responses(features, knowledge, rows)
-    return _rank(model, features, knowledge, rows, responses)
+    return _rank(model, features, model.inputs.prepared(knowledge), rows)
 
 
 @torch.inference_mode()
 def _rank(
     model: Reranker,
     features: Features,
-    knowledge: Knowledge | None,
+    prepared: Knowledge | None,
     rows: Tensor,
-    responses: Tensor | None,
+    responses: Tensor | None = None,
 ) -> Ranked:
+    """Score lists, told what `Inputs.prepared` gave: row by row `responses`, or all of the user."""
     model.eval()
-    knowledge = model.inputs.prepared(knowledge)
+    if responses is None and prepared is not None and prepared.users is not None:
+        rows, responses = _with_responses(features, prepared, rows)
     scores = []
     for start in range(0, len(rows), EVALUATION_ROWS):
         part = slice(start, start + EVALUATION_ROWS)
         chosen = None if responses is None else responses[part]
-        scores.append(model(batch(features, knowledge, rows[part], chosen)))
+        scores.append(model(batch(features, prepared, rows[part], chosen)))
     numbers = np.full(len(rows), -1) if responses is None else responses.cpu().numpy()
     return Ranked(rows.cpu().numpy(), numbers, torch.cat(scores), features.labels[rows])
 
@@ -251,7 +250,8 @@ def judge_pairs(
     model: Reranker, features: Features, knowledge: Knowledge, rows: Tensor, responses: Tensor
 ) -> Judged:
     """Re-rank the lists `rows` [M], each with one response row [M] of anybody's."""
-    return _judged(_rank(model, features, knowledge, rows, responses))
+    prepared = model.inputs.prepared(knowledge)
+    return _judged(_rank(model, features, prepared, rows, responses))
 
 
 def _judged(ranked: Ranked) -> Judged:
