@@ -82,8 +82,8 @@ class MIR(nn.Module):
     def _affinity(self, candidates: Tensor, interactions: Tensor, past: Tensor) -> Tensor:
         """[B, n, 2h] and [B, H, 2h] to [B, n, H]: items and features, fading with age."""
         items = self.items(candidates)
-        features = self.features(candidates.unflatten(-1, (FIELDS, -1))).flatten(-2)
-        mixed = torch.einsum("fg,bjgd->bjfd", self.fields, interactions.unflatten(-1, (FIELDS, -1)))
+        features = self.features(_fields(candidates)).flatten(-2)
+        mixed = torch.einsum("fg,bjgd->bjfd", self.fields, _fields(interactions))
         affinity = items @ interactions.transpose(1, 2)
         affinity = affinity + features @ mixed.flatten(-2).transpose(1, 2)
         length = past.shape[1]
@@ -94,6 +94,10 @@ class MIR(nn.Module):
         rate = functional.softplus(self.fading(mean) - 2.0).unsqueeze(-1)
         faded = torch.tanh(affinity / interactions.shape[-1] ** 0.5) * torch.exp(-rate * age)
         return faded
+
+
+def _fields(vectors: Tensor) -> Tensor:
+    return torch.unflatten(vectors, -1, (FIELDS, -1))
 
 
 def _weights(affinity: Tensor, mask: Tensor, dimension: int) -> Tensor:
