@@ -175,7 +175,7 @@ def world(
     )
 
 
-#: What a re-ranker is told: nothing, items' texts, these and a text of the user, or two of the user.
+#: What a re-ranker is told: nothing, items' texts, and with them one or two texts of the user.
 KINDS = ("none", "items", "users", "both")
 
 
@@ -201,7 +201,7 @@ def fresh(
             model.inputs.adaptor.calibrate(USER_TEXTS + text, knowledge.users[:, text])
     with torch.no_grad():
         for weight in model.parameters():
-            weight += disturbed * torch.randn_like(weight)
+            weight.add_(torch.randn_like(weight), alpha=disturbed)
     return model.eval()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rec.rerank.adaptor import Adaptor, HybridExperts, Perceptrons
+from rec.rerank.adaptor import Adaptor, Experts, HybridExperts, Perceptrons
 
 KINDS = ("hea", "mlp")
 
@@ -33,8 +33,9 @@ def test_hybrid_experts_equal_the_mixture_written_out() -> None:
         gate = made.gates[source](x).softmax(-1)
         outputs = []
         for experts in (made.shared, made.own[source]):
-            first = experts.first(x).unflatten(-1, (experts.count, 7))
-            second = experts.second.unflatten(1, (experts.count, 7))
+            assert isinstance(experts, Experts)
+            first = torch.unflatten(experts.first(x), -1, (experts.count, 7))
+            second = torch.unflatten(experts.second, 1, (experts.count, 7))
             for expert in range(experts.count):
                 hidden = functional.relu(first[:, expert])
                 outputs.append(hidden @ second[:, expert].T + experts.bias[expert])

@@ -18,8 +18,13 @@ MASK = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_attend_is_scaled_dot_product_attention(heads: int) -> None:
     query, keys, values = states(3, 7, 8), states(3, 5, 8, seed=1), states(3, 5, 8, seed=2)
-    parts = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, keys, values))
-    expected = functional.scaled_dot_product_attention(*parts, attn_mask=MASK[:, None, None])
+
+    def split(part: Tensor) -> Tensor:
+        return torch.unflatten(part, -1, (heads, -1)).transpose(1, 2)
+
+    expected = functional.scaled_dot_product_attention(
+        split(query), split(keys), split(values), attn_mask=MASK[:, None, None]
+    )
     found = attend(query, keys, values, MASK, heads)
     torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2))
 
@@ -58,10 +63,12 @@ def test_block_is_the_encoder_layer_of_the_transformer() -> None:
         }
     )
     with torch.no_grad():
-        ours.after_attention.weight += 0.1
-        ours.after_attention.bias += 0.2
-        ours.after_network.weight += 0.3
-        ours.after_network.bias += 0.4
+        for norm, weight, bias in (
+            (ours.after_attention, 0.1, 0.2),
+            (ours.after_network, 0.3, 0.4),
+        ):
+            norm.weight.add_(weight)
+            norm.bias.add_(bias)
         given = states(3, 5, 8)
         expected = theirs(given, src_key_padding_mask=~MASK)
         torch.testing.assert_close(ours(given, MASK)[MASK], expected[MASK], atol=1e-5, rtol=1e-5)

@@ -55,9 +55,15 @@ def a_case(made: World, backbone: str, kind: str, config: Ranker = RANKER) -> Ca
 
 def chosen(lists: Batch, rows: slice) -> Batch:
     """Some of the lists."""
-    names = ("items", "labels", "history", "ratings", "user_vectors")
-    whole = {name: getattr(lists, name) for name in names}
-    return replace(lists, **{k: None if v is None else v[rows] for k, v in whole.items()})
+    told = lists.user_vectors
+    return replace(
+        lists,
+        items=lists.items[rows],
+        labels=lists.labels[rows],
+        history=lists.history[rows],
+        ratings=lists.ratings[rows],
+        user_vectors=None if told is None else told[rows],
+    )
 
 
 def with_items(lists: Batch, places: Tensor) -> Batch:
@@ -145,7 +151,7 @@ class TestHistory:
         nothing = {"history": lists.history * 0, "ratings": lists.ratings * 0}
         scores = model(replace(lists, **nothing))
         assert scores.isfinite().all()
-        model.loss(scores, lists.labels).mean().backward()
+        model.loss(scores, lists.labels).mean().backward()  # type: ignore[no-untyped-call]
         assert all(w.grad is None or w.grad.isfinite().all() for w in model.parameters())
 
     def test_what_was_seen_and_how_it_was_rated_count(self, case: Case) -> None:

@@ -173,7 +173,8 @@ class TestHiding:
 
         def spy(vectors: torch.Tensor, source: int) -> torch.Tensor:
             sizes.append((source, len(vectors)))
-            return forward(vectors, source)
+            adapted: torch.Tensor = forward(vectors, source)
+            return adapted
 
         monkeypatch.setattr(adaptor, "forward", spy)
         model(lists)

@@ -15,7 +15,7 @@ def model() -> MIR:
     torch.manual_seed(0)
     made = MIR(ranker(hidden=HIDDEN)).eval().requires_grad_(False)
     for weight in made.parameters():
-        weight += 0.2 * torch.randn_like(weight)
+        weight.add_(torch.randn_like(weight), alpha=0.2)
     return made
 
 
@@ -69,7 +69,7 @@ def test_what_is_long_ago_fades() -> None:
     made = model()
     items, mask, history, past = states()
     plain = made._affinity(torch.randn(4, 4, 16), torch.randn(4, 5, 16), past)
-    made.fading.bias += 50.0
+    made.fading.bias.add_(50.0)
     faded = made._affinity(torch.randn(4, 4, 16), torch.randn(4, 5, 16), past)
     assert faded[..., :-1].abs().max() < 1e-6
     assert plain[..., 0].abs().max() > 1e-3 and faded[..., -1].abs().max() > 1e-3
