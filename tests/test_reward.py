@@ -9,7 +9,7 @@ import pytest
 from rec.errors import RecError
 from rec.files import write_json
 from rec.rerank.features import Features, Knowledge
-from rec.rerank.training import save
+from rec.rerank.reranker import save
 from rec.reward import (
     RewardModel,
     describe,

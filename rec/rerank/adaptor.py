@@ -93,7 +93,8 @@ class Experts(nn.Module):
         hidden = functional.relu(self.first(vectors))
         if self.dropout:
             hidden = functional.dropout(hidden, self.dropout, self.training)
-        weighted = hidden.view(len(hidden), self.count, -1) * weights.unsqueeze(-1).to(hidden.dtype)
+        experts = torch.unflatten(hidden, -1, (self.count, -1))
+        weighted = experts * weights.unsqueeze(-1).to(hidden.dtype)
         return functional.linear(weighted.flatten(1), self.second) + weights @ self.bias
 
 

@@ -14,7 +14,7 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int
 
     Lists are short: plain products, in the precision of autocast, are faster than a fused kernel.
     """
-    query, keys, values = (part.view(*part.shape[:2], heads, -1) for part in (query, keys, values))
+    query, keys, values = (torch.unflatten(part, -1, (heads, -1)) for part in (query, keys, values))
     logits = torch.einsum("bnhd,bmhd->bhnm", query, keys) * query.shape[-1] ** -0.5
     logits = logits.masked_fill(~mask[:, None, None, :], -1e9)
     return torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), values).flatten(2)

@@ -38,8 +38,9 @@ class Inputs(nn.Module):
     """The items of lists as vectors [B, n, hidden], and the history as vectors [B, H, hidden].
 
     With e = 2 * embedding and h = hidden there are (items + 1 + categories) * embedding parameters
-    of embeddings, 7h * (e + 1) of projections of items, 2h * h + 3h more of the history attention
-    and, with knowledge of width k, those of the adaptor and kh per source and product.
+    of embeddings and 6h(e + 1) + 2h² + 6h of items and the history attention, or 3h(e + 1) + 2h of
+    items and interactions where the model reads the history itself. With knowledge of width k and S
+    texts about a user come the adaptor's, kh(1 + 2S) of texts and products, and Sh of similarities.
     """
 
     def __init__(self, shape: Shape, config: Ranker, attends: bool = True) -> None:
@@ -139,11 +140,11 @@ def _computed(vectors: Tensor) -> Tensor:
 def _cosines(items: Tensor, place: Tensor, users: Tensor) -> Tensor:
     """Cosines of items' and users' texts, centred vectors [D, d] and [B, S, d]: [B, n, S].
 
-    They are multiplied by the root of d, which gives those of random vectors a spread of 1.
+    They are multiplied by the root of d, which gives those of random vectors a spread of 1. They
+    are computed in the type of the items' vectors.
     """
     with torch.autocast(items.device.type, enabled=False):
-        gathered = items.to(torch.bfloat16)[place]
-        products = gathered @ users.to(torch.bfloat16).transpose(1, 2)
+        products = items[place] @ users.to(items.dtype).transpose(1, 2)
     return products.float() / math.sqrt(items.shape[-1])
 
 

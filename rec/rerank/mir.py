@@ -27,8 +27,9 @@ class MIR(nn.Module):
     KAR's code differs: a GRU in place of the LSTM; no fading; attention weights with a column per
     place, which make scores depend on the order of the set; and its adaptor's output goes unused.
 
-    Parameters, with h = hidden: 4h² + 4h of self-attention, 3h² + 4h of the LSTM (h / 2 a
-    direction), 4h² + h² / 4 + 16 of affinities, h + 1 of fading, 12h² + 4h + 1 of the perceptron.
+    Parameters, with h = hidden: 4h² + 4h of self-attention, 6h² + 8h of the LSTM (two
+    directions of h / 2), 4h² + h² / 4 + 16 of affinities, h + 1 of fading, 12h² + 4h + 1 of the
+    perceptron.
     """
 
     loss = staticmethod(pointwise)
@@ -38,7 +39,8 @@ class MIR(nn.Module):
         hidden = config.hidden
         self.dropout = config.dropout
         self.attention = SelfAttention(hidden, config.heads)
-        self.reader = nn.LSTM(hidden, hidden // 2, batch_first=True, bidirectional=True)
+        self.forwards = nn.LSTM(hidden, hidden // 2, batch_first=True)
+        self.backwards = nn.LSTM(hidden, hidden // 2, batch_first=True)
         self.items = nn.Linear(2 * hidden, 2 * hidden, bias=False)
         self.features = nn.Linear(2 * hidden // FIELDS, 2 * hidden // FIELDS, bias=False)
         self.fields = nn.Parameter(torch.full((FIELDS, FIELDS), 1.0 / FIELDS))
@@ -56,8 +58,8 @@ class MIR(nn.Module):
         states = functional.dropout(states, self.dropout, self.training)
         candidates = torch.cat([states, self.attention(states, mask)], dim=-1)
         history = history * past.unsqueeze(-1)
-        read, _ = self.reader(history)
-        interactions = torch.cat([history, read * past.unsqueeze(-1)], dim=-1)
+        read = self._read(history, past) * past.unsqueeze(-1)
+        interactions = torch.cat([history, read], dim=-1)
         affinity = self._affinity(candidates, interactions, past)
         seen = _weights(affinity, past.unsqueeze(1), 2) @ interactions
         gathered = _weights(affinity, mask.unsqueeze(2), 1).transpose(1, 2) @ candidates
@@ -65,6 +67,17 @@ class MIR(nn.Module):
         parts = [candidates, seen, whole.unsqueeze(1).expand_as(candidates)]
         scores: Tensor = self.score(torch.cat(parts, dim=-1)).squeeze(-1)
         return scores
+
+    def _read(self, history: Tensor, past: Tensor) -> Tensor:
+        """States [B, H, hidden] of both directions, each of which reads the padding last."""
+        length = past.shape[1]
+        padding = length - past.sum(1, keepdim=True)
+        places = torch.arange(length, device=past.device)
+        first = ((places + padding) % length).unsqueeze(-1)
+        back = ((places - padding) % length).unsqueeze(-1)
+        forwards, _ = self.forwards(history.take_along_dim(first, 1))
+        backwards, _ = self.backwards(history.flip(1))
+        return torch.cat([forwards.take_along_dim(back, 1), backwards.flip(1)], dim=-1)
 
     def _affinity(self, candidates: Tensor, interactions: Tensor, past: Tensor) -> Tensor:
         """[B, n, 2h] and [B, H, 2h] to [B, n, H]: items and features, fading with age."""
@@ -83,8 +96,8 @@ class MIR(nn.Module):
         return faded
 
 
-def _fields(states: Tensor) -> Tensor:
-    return states.view(*states.shape[:2], FIELDS, -1)
+def _fields(vectors: Tensor) -> Tensor:
+    return torch.unflatten(vectors, -1, (FIELDS, -1))
 
 
 def _weights(affinity: Tensor, mask: Tensor, dimension: int) -> Tensor:

@@ -52,27 +52,26 @@ class Ranked:
 
 def rank(model: Reranker, features: Features, knowledge: Knowledge | None, rows: Tensor) -> Ranked:
     """Score the lists `rows` with every response of their users (once where there are none)."""
-    responses = None
-    if knowledge is not None and knowledge.users is not None:
-        rows, responses = _with_responses(features, knowledge, rows)
-    return _rank(model, features, knowledge, rows, responses)
+    return _rank(model, features, model.inputs.prepared(knowledge), rows)
 
 
 @torch.inference_mode()
 def _rank(
     model: Reranker,
     features: Features,
-    knowledge: Knowledge | None,
+    prepared: Knowledge | None,
     rows: Tensor,
-    responses: Tensor | None,
+    responses: Tensor | None = None,
 ) -> Ranked:
+    """Score lists, told what `Inputs.prepared` gave: row by row `responses`, or all of the user."""
     model.eval()
-    knowledge = model.inputs.prepared(knowledge)
+    if responses is None and prepared is not None and prepared.users is not None:
+        rows, responses = _with_responses(features, prepared, rows)
     scores = []
     for start in range(0, len(rows), EVALUATION_ROWS):
         part = slice(start, start + EVALUATION_ROWS)
         chosen = None if responses is None else responses[part]
-        scores.append(model(batch(features, knowledge, rows[part], chosen)))
+        scores.append(model(batch(features, prepared, rows[part], chosen)))
     numbers = np.full(len(rows), -1) if responses is None else responses.cpu().numpy()
     return Ranked(rows.cpu().numpy(), numbers, torch.cat(scores), features.labels[rows])
 
@@ -82,11 +81,19 @@ def judge(model: Reranker, features: Features, knowledge: Knowledge | None, rows
     return _judged(rank(model, features, knowledge, rows))
 
 
+def judge_prepared(
+    model: Reranker, features: Features, prepared: Knowledge | None, rows: Tensor
+) -> Judged:
+    """As `judge`, with knowledge that `Inputs.prepared` gave: for one who ranks often."""
+    return _judged(_rank(model, features, prepared, rows))
+
+
 def judge_pairs(
     model: Reranker, features: Features, knowledge: Knowledge, rows: Tensor, responses: Tensor
 ) -> Judged:
     """Re-rank the lists `rows` [M], each with one response row [M] of anybody's."""
-    return _judged(_rank(model, features, knowledge, rows, responses))
+    prepared = model.inputs.prepared(knowledge)
+    return _judged(_rank(model, features, prepared, rows, responses))
 
 
 def _judged(ranked: Ranked) -> Judged:

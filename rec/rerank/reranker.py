@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +31,19 @@ MODELS: dict[str, type[DLCM | PRM | SetRank | MIR]] = {
 }
 
 
+#: What files raise that are damaged, or another version's.
+UNREADABLE = (
+    OSError,
+    SafetensorError,
+    RuntimeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    ArithmeticError,
+    RecError,
+)
+
+
 class Reranker(nn.Module):
     """A re-ranker of lists of any length: `forward(batch)` gives a score per item.
 
@@ -49,7 +62,8 @@ class Reranker(nn.Module):
     @property
     def loss(self) -> Loss:
         """The loss that the settings choose: listwise softmax, or that of the backbone's paper."""
-        return self.model.loss if self.config.loss == "original" else listwise
+        own: Loss = self.model.loss
+        return own if self.config.loss == "original" else listwise
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores [B, n] of a batch, fp32; minus infinity at padding.
@@ -61,7 +75,8 @@ class Reranker(nn.Module):
         with torch.autocast(device, torch.bfloat16, enabled=low):
             states, mask = self.inputs(batch), batch.mask
             if isinstance(self.model, MIR):
-                scores = self.model(states, mask, self.inputs.history(batch), batch.history > 0)
+                past = batch.history > 0
+                scores: Tensor = self.model(states, mask, self.inputs.history(batch), past)
             else:
                 scores = self.model(states, mask)
         final: Tensor = scores.float().masked_fill(~mask, -torch.inf)
@@ -81,8 +96,8 @@ def save(model: Reranker, weights: Path) -> None:
         save_file(state, temporary)
     described = {
         "backbone": model.backbone,
-        "shape": dataclasses.asdict(model.shape),
-        "ranker": dataclasses.asdict(model.config),
+        "shape": asdict(model.shape),
+        "ranker": asdict(model.config),
     }
     write_json(weights.with_suffix(".json"), described)
 
@@ -91,10 +106,13 @@ def load(weights: Path, place: str) -> Reranker:
     """Read what `save` wrote. Raises RecError where a file is missing, damaged or another's."""
     described = read_json(weights.with_suffix(".json"))
     try:
-        shape, config = Shape(**described["shape"]), Ranker(**described["ranker"])
-        model = Reranker(shape, config, described["backbone"])
+        shape, settings = Shape(**described["shape"]), described["ranker"]
+        missing = [field.name for field in fields(Ranker) if field.name not in settings]
+        if missing:
+            raise KeyError(f"no ranker.{missing[0]}")
+        model = Reranker(shape, Ranker(**settings), described["backbone"])
         model.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise RecError(f"{weights}: not a re-ranker that this code can read ({reason})") from error
     return model.to(place).eval()

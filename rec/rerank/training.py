@@ -17,7 +17,7 @@ from rec.errors import RecError
 from rec.progress import bar
 from rec.rerank.features import Features, Knowledge, batch
 from rec.rerank.inputs import ITEMS, USERS, Shape
-from rec.rerank.ranking import judge, positive_rows, user_means
+from rec.rerank.ranking import judge_prepared, positive_rows, user_means
 from rec.rerank.reranker import Reranker
 
 Floats = npt.NDArray[np.float64]
@@ -72,15 +72,15 @@ def train(
         positive_rows(features, users, name)
         for users, name in ((train_users, "training"), (valid_users, "validation"))
     )
-    told = None if knowledge is None else knowledge.first_responses()
     with torch.random.fork_rng():
         trainer = Trainer(features, knowledge, config, backbone, seed, train_users)
         model, curve = trainer.model, list[Epoch]()
+        told = None if trainer.prepared is None else trainer.prepared.first_responses()
         best, best_weights = -math.inf, model.state_dict()
         with bar("train", config.epochs, "epoch") as counter:
             for epoch in range(1, config.epochs + 1):
                 loss = trainer.epoch(rows)
-                judged = judge(model, features, told, valid_rows)
+                judged = judge_prepared(model, features, told, valid_rows)
                 curve.append(Epoch(epoch, loss, float(user_means(features, judged).mean())))
                 counter.update()
                 if curve[-1].valid_ndcg > best:
@@ -113,7 +113,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.model = _fresh(features, knowledge, config, backbone, train_users)
         self._features = features
-        self._knowledge = self.model.inputs.prepared(knowledge)
+        self.prepared = self.model.inputs.prepared(knowledge)
         self._optimizer = _optimizer(self.model, config)
         self._generator = torch.Generator().manual_seed(seed)
 
@@ -125,13 +125,13 @@ class Trainer:
         model, optimizer, features = self.model.train(), self._optimizer, self._features
         order = rows[torch.randperm(len(rows), generator=self._generator).to(rows.device)]
         uniform = torch.rand(len(rows), generator=self._generator)
-        drawn = _draw(features, self._knowledge, order, uniform)
+        drawn = _draw(features, self.prepared, order, uniform)
         total = torch.zeros((), device=rows.device)
         size = model.config.batch_size
         for start in range(0, len(order), size):
             part = slice(start, start + size)
             chosen = None if drawn is None else drawn[part]
-            inputs = batch(features, self._knowledge, order[part], chosen)
+            inputs = batch(features, self.prepared, order[part], chosen)
             losses = model.loss(model(inputs), inputs.labels)
             optimizer.zero_grad()
             losses.mean().backward()  # type: ignore[no-untyped-call]

@@ -82,14 +82,15 @@ def runs_table(
 ) -> pl.DataFrame:
     """RUNS rows of one re-ranker: each list's labels in the order of its scores.
 
-    Equal scores keep the order of the list. Raises RecError for a score that is not a number.
+    Equal scores keep the order of the list. Raises RecError for a score that is not finite.
     """
     scores, labels = ranked.scores.cpu().numpy(), ranked.labels.cpu().numpy().astype(np.int8)
-    if np.isnan(scores).any():
+    real = features.items.cpu().numpy()[ranked.rows] > 0
+    if not np.isfinite(scores[real]).all():
         raise RecError(f"variant {variant!r}, seed {seed}: a score is not a number")
     order = np.argsort(-scores, axis=1, kind="stable")
-    lengths = np.isfinite(scores).sum(1)
     sorted_labels = np.take_along_axis(labels, order, axis=1)
+    cells = pl.Series("labels", sorted_labels, dtype=pl.Array(pl.Int8, labels.shape[1]))
     owner = features.list_user.cpu().numpy()[ranked.rows]
     samples = np.full(len(owner), NO_SAMPLE)
     if knowledge is not None and knowledge.samples is not None:
@@ -105,10 +106,9 @@ def runs_table(
             "user": users,
             "list": pl.Series(features.lists, dtype=pl.String).gather(ranked.rows),
             "sample": samples,
-            "labels": pl.Series(sorted_labels).arr.to_list(),
-            "length": lengths,
+            "labels": cells.arr.to_list(),
         },
         schema_overrides=dict(RUNS),
     )
-    table = table.with_columns(pl.col("labels").list.head("length")).drop("length")
+    table = table.with_columns(pl.col("labels").list.head(pl.lit(pl.Series(real.sum(1)))))
     return table.sort("variant", "protocol", "list", "sample")

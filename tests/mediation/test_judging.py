@@ -106,7 +106,7 @@ def test_texts_that_tell_nothing_are_no_better_than_others() -> None:
     made = world(users=150, lists=6, noise=0.1)
     features = made.features()
     knowledge = made.knowledge(features, random_vectors(made))
-    model, _ = train_fold(features, knowledge, ranker(epochs=4), SEED, 0, FOLDS)
+    model, _ = train_fold(features, knowledge, ranker(epochs=4), "prm", SEED, 0, FOLDS)
     assert knowledge.first is not None
     found = judge_fold(model, features, knowledge, knowledge).swapped
     links = {link.name: link for link in swap_links(found, knowledge.first.numpy(), 300, seed=1)}

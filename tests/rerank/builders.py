@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,12 +12,18 @@ import torch
 from rec.config import Ranker
 from rec.knowledge import vectors_table
 from rec.rerank.features import (
+    Batch,
     Features,
     Knowledge,
+    batch,
     build_features,
     item_knowledge,
     user_knowledge,
 )
+from rec.rerank.inputs import ITEMS as ITEM_TEXTS
+from rec.rerank.inputs import USERS as USER_TEXTS
+from rec.rerank.inputs import Shape
+from rec.rerank.reranker import Reranker
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS
 
 torch.set_num_threads(1)  # in models this small, threads only wait for each other
@@ -30,8 +37,13 @@ RANKER = Ranker(
     heads=2,
     layers=1,
     history=5,
+    loss="listwise",
+    adaptor="hea",
+    adaptor_hidden=16,
     experts_shared=1,
     experts_specific=1,
+    similarity=True,
+    precision="fp32",
     knowledge=8,
     dropout=0.0,
     learning_rate=0.01,
@@ -42,14 +54,14 @@ RANKER = Ranker(
 )
 
 
-def ranker(**changes: int | float) -> Ranker:
+def ranker(**changes: Any) -> Ranker:
     """The small re-ranker of the tests, with changes."""
-    return replace(RANKER, **changes)  # type: ignore[arg-type]
+    return replace(RANKER, **changes)
 
 
 @dataclass(frozen=True)
 class World:
-    """Users who like the items of one group, told by nothing but their text vectors."""
+    """Users who like the items of one group; see `world` for what tells which."""
 
     items: pl.DataFrame
     interactions: pl.DataFrame
@@ -57,6 +69,7 @@ class World:
     prompts: pl.DataFrame
     item_vectors: pl.DataFrame
     user_vectors: pl.DataFrame
+    history_vectors: pl.DataFrame  # one per user, which tell nothing
     tastes: dict[str, int]
 
     def features(self, history: int = RANKER.history) -> Features:
@@ -70,6 +83,14 @@ class World:
         table = self.user_vectors if vectors is None else vectors
         return user_knowledge(features, self.item_knowledge(features), table, self.prompts)
 
+    def told(self, features: Features, kind: str) -> Knowledge | None:
+        """Knowledge of one of KINDS."""
+        items = self.item_knowledge(features)
+        if kind in ("none", "items"):
+            return items if kind == "items" else None
+        histories = self.history_vectors if kind == "both" else None
+        return user_knowledge(features, items, self.user_vectors, self.prompts, histories)
+
 
 def world(
     users: int = 80,
@@ -79,10 +100,12 @@ def world(
     samples: int = 1,
     noise: float = 0.2,
     seed: int = 0,
+    loyal: bool = False,
 ) -> World:
-    """Random histories and ratings; a list's liked items are those of the user's group.
+    """A list's liked items are those of the user's group.
 
-    Sample 0 of a user's vectors names the group; each further sample names it less clearly.
+    Histories and ratings are random; where users are `loyal`, their ratings tell the group. Sample
+    0 of a user's vectors names the group; each further sample names it less clearly.
     """
     rng = np.random.default_rng(seed)
     names = [f"i{n:03d}" for n in range(items)]
@@ -97,13 +120,15 @@ def world(
         {
             "user": user,
             "item": names[int(item)],
-            "rating": float(rng.integers(1, 6)),
+            "rating": 1.0 + 4 * (groups[item] == tastes[user]) if loyal else float(rating),
             "timestamp": position,
             "position": position,
             "part": "profile" if position < 4 else "list",
         }
         for user in people
-        for position, item in enumerate(rng.choice(items, length))
+        for position, (item, rating) in enumerate(
+            zip(rng.choice(items, length), rng.integers(1, 6, length), strict=True)
+        )
     ]
     rows = [
         {
@@ -141,8 +166,53 @@ def world(
         user_vectors=vectors_table(
             [key for key, _, _ in keys], [s for _, _, s in keys], _noisy(told, noise, rng)
         ),
+        history_vectors=vectors_table(
+            [f"user:{user}" for user in people],
+            [0] * users,
+            _noisy(np.zeros((users, DIMENSION)), 1.0, rng),
+        ),
         tastes=tastes,
     )
+
+
+#: What a re-ranker is told: nothing, items' texts, and with them one or two texts of the user.
+KINDS = ("none", "items", "users", "both")
+
+
+def fresh(
+    features: Features,
+    knowledge: Knowledge | None,
+    backbone: str,
+    config: Ranker = RANKER,
+    disturbed: float = 0.0,
+) -> Reranker:
+    """An untrained re-ranker for this knowledge, ready to rank.
+
+    With `disturbed` no weight is what it begins with: nothing passes because a bias is 0.
+    """
+    torch.manual_seed(0)
+    sizes = (len(features.catalogue), features.categories.shape[1])
+    texts = (0, 0) if knowledge is None else (knowledge.dimension, knowledge.texts)
+    model = Reranker(Shape(*sizes, *texts), config, backbone)
+    if knowledge is not None:
+        model.inputs.adaptor.calibrate(ITEM_TEXTS, knowledge.items[1:])
+        for text in range(knowledge.texts):
+            assert knowledge.users is not None
+            model.inputs.adaptor.calibrate(USER_TEXTS + text, knowledge.users[:, text])
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight), alpha=disturbed)
+    return model.eval()
+
+
+def lists_of(
+    model: Reranker, features: Features, knowledge: Knowledge | None, rows: torch.Tensor
+) -> Batch:
+    """These lists as the model takes them, each with its user's first response."""
+    prepared, responses = model.inputs.prepared(knowledge), None
+    if prepared is not None and prepared.first is not None:
+        responses = prepared.first[features.list_user[rows]]
+    return batch(features, prepared, rows, responses)
 
 
 def random_vectors(made: World, seed: int = 1) -> pl.DataFrame:

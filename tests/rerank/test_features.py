@@ -3,8 +3,14 @@ import pytest
 import torch
 
 from rec.errors import RecError
-from rec.rerank.features import build_features, item_knowledge
-from tests.rerank.builders import World, world
+from rec.rerank.features import (
+    batch,
+    build_features,
+    item_knowledge,
+    random_knowledge,
+    user_knowledge,
+)
+from tests.rerank.builders import DIMENSION, World, world
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,123 @@ def test_user_knowledge_lies_by_user_and_sample(made: World) -> None:
                 (pl.col("key") == f"user:{user}") & (pl.col("sample") == sample)
             )
             found = knowledge.users[knowledge.first[number] + sample]
-            assert found.tolist() == row["vector"][0].to_list()
+            assert found.tolist() == [row["vector"][0].to_list()]
+
+
+def test_a_response_comes_with_the_history_of_its_user(made: World) -> None:
+    features = made.features()
+    histories = made.history_vectors.sample(fraction=1.0, shuffle=True, seed=1)
+    knowledge = user_knowledge(
+        features, made.item_knowledge(features), made.user_vectors, made.prompts, histories
+    )
+    alone = made.knowledge(features)
+    assert knowledge.users is not None and alone.users is not None
+    assert (knowledge.texts, alone.texts, made.item_knowledge(features).texts) == (2, 1, 0)
+    assert knowledge.users.shape == (20, 2, DIMENSION)
+    assert torch.equal(knowledge.users[:, :1], alone.users)
+    for row in range(20):
+        user = features.users[row // 2]
+        own = histories.filter(key=f"user:{user}")["vector"][0]
+        assert knowledge.users[row, 1].tolist() == own.to_list()
+
+
+def test_the_first_responses_are_those_of_the_lowest_sample(made: World) -> None:
+    """Whatever number that has."""
+    features = made.features()
+    later = made.user_vectors.filter((pl.col("sample") > 0) | (pl.col("key") != "user:u001"))
+    first = made.knowledge(features, later).first_responses()
+    assert first.users is not None and first.first is not None and first.samples is not None
+    assert first.count is not None and first.count.tolist() == [1] * 10
+    assert first.samples[first.first].tolist() == [0, 1, *[0] * 8]
+    items = made.item_knowledge(features)
+    assert items.first_responses() is items
+
+
+def test_users_without_lists_are_left_out(made: World) -> None:
+    lists = made.lists.filter(pl.col("user") != "u003")
+    features = build_features(made.items, made.interactions, lists, 5, (1.0, 5.0))
+    knowledge = made.knowledge(features)
+    assert knowledge.users is not None and len(knowledge.users) == 18
+    assert knowledge.first is not None and knowledge.first.tolist() == list(range(0, 18, 2))
+
+
+def test_a_batch_holds_the_response_that_is_asked_for(made: World) -> None:
+    features = made.features()
+    knowledge = made.told(features, "both")
+    assert knowledge is not None and knowledge.users is not None
+    rows, responses = torch.tensor([4, 0, 4]), torch.tensor([17, 3, 2])
+    lists = batch(features, knowledge, rows, responses)
+    assert lists.user_vectors is not None
+    assert torch.equal(lists.user_vectors, knowledge.users[responses])
+    assert torch.equal(lists.items, features.items[rows])
+    assert torch.equal(lists.labels, features.labels[rows])
+    assert torch.equal(lists.history, features.history[rows])
+    assert torch.equal(lists.ratings, features.ratings[rows])
+    assert torch.equal(lists.mask, lists.items > 0)
+    assert lists.item_vectors is knowledge.items
+    assert batch(features, None, rows, None).item_vectors is None
+
+
+class TestRandomKnowledge:
+    """The control: it has the form of knowledge, and says nothing."""
+
+    def test_unit_vectors_of_any_direction(self, made: World) -> None:
+        features = made.features()
+        found = random_knowledge(features, 384, seed=1)
+        assert (found.dimension, found.texts) == (384, 1)
+        assert found.users is not None and found.users.shape == (10, 1, 384)
+        assert found.items.shape == (25, 384) and found.items.dtype == torch.float16
+        assert (found.items[0] == 0).all()
+        vectors = torch.cat([found.items[1:], found.users[:, 0]]).float()
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(34), atol=2e-3, rtol=0)
+        cosines = vectors @ vectors.T - torch.eye(34)
+        assert cosines.abs().max() < 5 / 384**0.5
+        assert vectors.mean().abs() < 5 / (34 * 384**2) ** 0.5
+
+    def test_one_response_of_every_user(self, made: World) -> None:
+        features = made.features()
+        found = random_knowledge(features, 8, seed=1)
+        assert found.first is not None and found.count is not None and found.samples is not None
+        assert found.first.tolist() == list(range(10))
+        assert found.count.tolist() == [1] * 10 and found.samples.tolist() == [0] * 10
+
+    def test_the_seed_says_which(self, made: World) -> None:
+        features = made.features()
+        first, again, other = (random_knowledge(features, 8, seed) for seed in (1, 1, 2))
+        assert first.users is not None and again.users is not None
+        assert torch.equal(first.items, again.items) and torch.equal(first.users, again.users)
+        assert not torch.equal(first.items, other.items)
+
+
+class TestUsers:
+    def test_rows_are_the_lists_of_the_users_in_table_order(self, made: World) -> None:
+        features = made.features()
+        found = features.rows(["u004", "u001"])
+        assert [features.lists[row] for row in found.tolist()] == [
+            f"{user}-{number}" for user in ("u001", "u004") for number in range(3)
+        ]
+        assert features.rows([]).tolist() == []
+
+    def test_splits(self, made: World) -> None:
+        features = made.features()
+        assert features.users_of("test") == ["u004", "u009"]
+        with pytest.raises(RecError, match="no user of split 'later' has lists"):
+            features.users_of("later")
+
+    def test_lists_with_a_positive(self, made: World) -> None:
+        features = made.features()
+        assert features.positive.tolist() == [max(labels) > 0 for labels in made.lists["labels"]]
+        assert 0 < features.positive.sum() < len(features.lists)
+
+
+def test_ratings_are_scaled_from_their_range(made: World) -> None:
+    narrow = build_features(made.items, made.interactions, made.lists, 5, (0.0, 10.0))
+    real = narrow.history > 0
+    expected = (made.features().ratings * 2 + 3) / 5 - 1
+    torch.testing.assert_close(narrow.ratings[real], expected[real])
+    assert (narrow.ratings[~real] == 0).all()
+    implicit = build_features(made.items, made.interactions, made.lists, 5, (1.0, 1.0))
+    assert (implicit.ratings == real.float()).all()
 
 
 class TestBadInput:
@@ -100,6 +222,37 @@ class TestBadInput:
     def test_user_without_response(self, made: World) -> None:
         with pytest.raises(RecError, match="user 'u000' has lists but no text"):
             made.knowledge(made.features(), made.user_vectors.tail(-2))
+
+    def test_user_without_history_as_text(self, made: World) -> None:
+        features = made.features()
+        with pytest.raises(RecError, match="history vectors: key 'user:u000' is unknown"):
+            user_knowledge(
+                features,
+                made.item_knowledge(features),
+                made.user_vectors,
+                made.prompts,
+                made.history_vectors.tail(-1),
+            )
+
+    def test_two_histories_as_text(self, made: World) -> None:
+        features = made.features()
+        twice = pl.concat([made.history_vectors, made.history_vectors.head(1)])
+        with pytest.raises(RecError, match="history vectors: key numbers are ambiguous"):
+            user_knowledge(
+                features, made.item_knowledge(features), made.user_vectors, made.prompts, twice
+            )
+
+    def test_two_vectors_of_an_item(self, made: World) -> None:
+        twice = pl.concat([made.item_vectors, made.item_vectors.head(1)])
+        with pytest.raises(RecError, match="an item has several vectors"):
+            item_knowledge(made.features(), twice)
+
+    def test_user_in_two_splits(self, made: World) -> None:
+        split = pl.when(pl.col("list") == "u000-0").then(pl.lit("test")).otherwise("split")
+        with pytest.raises(RecError, match="a user has lists in two splits"):
+            build_features(
+                made.items, made.interactions, made.lists.with_columns(split=split), 5, (1.0, 5.0)
+            )
 
     def test_labels_that_do_not_match(self, made: World) -> None:
         broken = made.lists.with_columns(labels=pl.col("labels").list.head(2))

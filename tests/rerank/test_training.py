@@ -1,34 +1,50 @@
-import json
+from __future__ import annotations
+
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch import nn
 
-from rec.config import Ranker
+from rec.config import BACKBONES, Ranker
 from rec.errors import RecError
-from rec.rerank.features import Features, Knowledge, build_features
+from rec.rerank import training
+from rec.rerank.features import Features, Knowledge
+from rec.rerank.inputs import Inputs
+from rec.rerank.losses import log_likelihood
 from rec.rerank.metrics import average_precision, ndcg
-from rec.rerank.training import Trained, judge, load, positive_rows, save, train, user_means
-from rec.rerank.variants import as_shown, by_popularity, policy_of, runs_table
-from tests.prepared import FILMS, prepare_rows, regular
-from tests.rerank.builders import World, random_vectors, ranker, world
+from rec.rerank.ranking import judge, judge_pairs, positive_rows, rank, user_means
+from rec.rerank.reranker import Reranker
+from rec.rerank.training import Epoch, Trained, train
+from tests.rerank.builders import KINDS, World, fresh, lists_of, random_vectors, ranker, world
 
 SHORT = ranker(epochs=3)
 
 
 def fit(
-    features: Features, knowledge: Knowledge | None, config: Ranker = SHORT, seed: int = 1
+    features: Features,
+    knowledge: Knowledge | None,
+    config: Ranker = SHORT,
+    seed: int = 1,
+    backbone: str = "prm",
 ) -> Trained:
     train_users, valid_users = features.users_of("train"), features.users_of("valid")
-    return train(features, knowledge, config, seed, train_users, valid_users)
+    return train(features, knowledge, config, backbone, seed, train_users, valid_users)
+
+
+def test_rows(features: Features) -> torch.Tensor:
+    return positive_rows(features, features.users_of("test"), "test")
+
+
+test_rows.__test__ = False  # type: ignore[attr-defined]
 
 
 def score_on_test(features: Features, knowledge: Knowledge | None, trained: Trained) -> float:
-    rows = positive_rows(features, features.users_of("test"), "test")
-    return float(user_means(features, judge(trained.model, features, knowledge, rows)).mean())
+    judged = judge(trained.model, features, knowledge, test_rows(features))
+    return float(user_means(features, judged).mean())
 
 
 def weights(trained: Trained) -> list[list[float]]:
@@ -40,43 +56,19 @@ def small() -> World:
     return world(users=30, lists=3, samples=3)
 
 
-class TestPlantedSignal:
-    """Only the users' text vectors tell which items they like."""
-
-    @pytest.fixture(scope="class")
-    def scores(self) -> dict[str, float]:
-        made = world(users=250, lists=6)
-        features = made.features()
-        kinds = {
-            "none": None,
-            "items": made.item_knowledge(features),
-            "told": made.knowledge(features),
-            "random": made.knowledge(features, random_vectors(made)),
-        }
-        return {
-            kind: score_on_test(features, knowledge, fit(features, knowledge, ranker()))
-            for kind, knowledge in kinds.items()
-        }
-
-    def test_knowledge_beats_none(self, scores: dict[str, float]) -> None:
-        assert scores["told"] > 0.9
-        assert scores["told"] > scores["none"] + 0.2
-
-    def test_random_vectors_do_not(self, scores: dict[str, float]) -> None:
-        assert scores["random"] < scores["told"] - 0.2
-        assert abs(scores["random"] - scores["none"]) < 0.15
-        assert abs(scores["random"] - scores["items"]) < 0.1
-
-
 class TestTraining:
-    def test_the_same_seed_gives_the_same_weights(self, small: World) -> None:
+    @pytest.mark.parametrize("backbone", BACKBONES)
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_the_same_arguments_give_the_same_weights(
+        self, small: World, backbone: str, precision: str
+    ) -> None:
         features = small.features()
-        knowledge = small.knowledge(features)
-        config = replace(SHORT, dropout=0.2)
-        first, second = (fit(features, knowledge, config) for _ in range(2))
+        knowledge = small.told(features, "both")
+        config = replace(SHORT, dropout=0.2, precision=precision)
+        first, second = (fit(features, knowledge, config, 1, backbone) for _ in range(2))
         assert weights(first) == weights(second)
         assert first.curve == second.curve
-        assert weights(fit(features, knowledge, config, seed=2)) != weights(first)
+        assert weights(fit(features, knowledge, config, 2, backbone)) != weights(first)
 
     def test_leaves_the_global_random_state_alone(self, small: World) -> None:
         torch.manual_seed(5)
@@ -85,23 +77,48 @@ class TestTraining:
         fit(small.features(), None)
         torch.testing.assert_close(torch.rand(3), expected)
 
-    def test_test_users_never_influence_the_weights(self, small: World) -> None:
+    def test_does_not_depend_on_the_global_random_state(self, small: World) -> None:
+        features = small.features()
+        first = fit(features, small.knowledge(features))
+        torch.manual_seed(99)
+        torch.rand(7)
+        assert weights(fit(features, small.knowledge(features))) == weights(first)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_test_users_never_influence_the_weights(self, small: World, kind: str) -> None:
+        """Neither their lists nor what is said about them."""
         test = pl.col("split") == "test"
         turned = small.lists.with_columns(
             labels=pl.when(test).then(pl.col("labels").list.reverse()).otherwise("labels")
         )
         users = small.lists.filter(test)["user"].unique()
         keys = [f"user:{user}" for user in users]
-        told = small.user_vectors.with_columns(
-            vector=pl.when(pl.col("key").is_in(keys))
-            .then(random_vectors(small)["vector"])
-            .otherwise("vector")
+        told, histories = (
+            table.with_columns(
+                vector=pl.when(pl.col("key").is_in(keys))
+                .then(random_vectors(small)["vector"].head(table.height))
+                .otherwise("vector")
+            )
+            for table in (small.user_vectors, small.history_vectors)
+        )
+        assert not told.equals(small.user_vectors)
+        other = replace(small, lists=turned, user_vectors=told, history_vectors=histories)
+        features, changed = small.features(), other.features()
+        assert not torch.equal(features.labels, changed.labels)
+        plain = weights(fit(features, small.told(features, kind)))
+        assert weights(fit(changed, other.told(changed, kind))) == plain
+
+    def test_validation_users_never_influence_the_weights_of_an_epoch(self, small: World) -> None:
+        """They choose the epoch, and nothing else."""
+        valid = pl.col("split") == "valid"
+        turned = small.lists.with_columns(
+            labels=pl.when(valid).then(pl.col("labels").list.reverse()).otherwise("labels")
         )
         features, other = small.features(), replace(small, lists=turned).features()
-        assert not torch.equal(features.labels, other.labels)
-        changed = small.knowledge(other, told)
-        plain = small.knowledge(features)
-        assert weights(fit(features, plain)) == weights(fit(other, changed))
+        config = ranker(epochs=1)
+        plain, changed = fit(features, None, config), fit(other, None, config)
+        assert plain.curve[0].valid_ndcg != changed.curve[0].valid_ndcg
+        assert weights(plain) == weights(changed)
 
     def test_validation_users_count_with_their_first_response(self, small: World) -> None:
         features = small.features()
@@ -114,6 +131,71 @@ class TestTraining:
         assert plain.curve == alone.curve
         assert weights(plain) == weights(alone)
 
+    def test_learns_from_every_response(self) -> None:
+        made = world(users=10, lists=3, samples=4)
+        features = made.features()
+        knowledge = made.knowledge(features)
+        seen: set[int] = set()
+        rows = torch.arange(len(features.lists))
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(20):
+            uniform = torch.rand(len(rows), generator=generator)
+            drawn = training._draw(features, knowledge, rows, uniform)
+            assert drawn is not None and knowledge.first is not None
+            owner = features.list_user[rows]
+            assert ((drawn >= knowledge.first[owner]) & (drawn < knowledge.first[owner] + 4)).all()
+            seen |= set(drawn.tolist())
+        assert seen == set(range(40))
+
+    def test_knowledge_is_prepared_once(
+        self, small: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not once per batch or per epoch: it is most of the work that is left."""
+        calls = []
+        prepared = Inputs.prepared
+
+        def spy(inputs: Inputs, knowledge: Knowledge | None) -> Knowledge | None:
+            calls.append(knowledge)
+            return prepared(inputs, knowledge)
+
+        monkeypatch.setattr(Inputs, "prepared", spy)
+        features = small.features()
+        knowledge = small.knowledge(features)
+        trained = fit(features, knowledge, ranker(epochs=3, batch_size=8))
+        assert len(trained.curve) == 3 and calls == [knowledge]
+        judge(trained.model, features, knowledge, test_rows(features))
+        assert len(calls) == 2
+
+    def test_means_of_texts_are_those_of_train_users(self, small: World) -> None:
+        features = small.features()
+        knowledge = small.told(features, "both")
+        assert knowledge is not None and knowledge.users is not None
+        trained = fit(features, knowledge, ranker(epochs=1))
+        split = dict(zip(features.users, features.splits, strict=True))
+        own = [n for n, user in enumerate(features.users) for _ in range(3) if split[user]]
+        learned = [r for r, n in enumerate(own) if features.splits[n] == "train"]
+        mean = trained.model.inputs.adaptor.mean
+        torch.testing.assert_close(mean[1:], knowledge.users[learned].float().mean(0))
+        torch.testing.assert_close(mean[0], knowledge.items[1:].float().mean(0))
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_a_loss_that_is_not_finite(self, small: World, precision: str) -> None:
+        config = ranker(learning_rate=1e30, batch_size=8, precision=precision)
+        with pytest.raises(RecError, match=r"loss is .* lower ranker\.learning_rate") as found:
+            fit(small.features(), None, config)
+        assert "\n" not in str(found.value)
+
+    @pytest.mark.parametrize(("split", "name"), [("train", "training"), ("valid", "validation")])
+    def test_lists_without_a_positive(self, small: World, split: str, name: str) -> None:
+        labels = pl.col("labels")
+        empty = small.lists.with_columns(
+            labels=pl.when(split=split).then(labels.list.eval(pl.element() * 0)).otherwise(labels)
+        )
+        with pytest.raises(RecError, match=f"no list of the {name} users"):
+            fit(replace(small, lists=empty).features(), None)
+
+
+class TestEarlyStopping:
     def test_the_best_epoch_is_kept(self, small: World) -> None:
         features = small.features()
         config = ranker(epochs=12, patience=2, learning_rate=0.05)
@@ -125,156 +207,190 @@ class TestTraining:
         rows = positive_rows(features, features.users_of("valid"), "validation")
         again = user_means(features, judge(trained.model, features, None, rows)).mean()
         assert again == pytest.approx(trained.best.valid_ndcg, abs=1e-12)
+        assert not trained.model.training
 
-    def test_learns_from_every_response(self) -> None:
-        made = world(users=10, lists=3, samples=4)
+    @pytest.mark.parametrize(
+        ("values", "patience", "epochs", "best"),
+        [
+            ([0.1, 0.2, 0.3, 0.4], 1, 4, 4),
+            ([0.5, 0.4, 0.6, 0.6, 0.6, 0.9], 2, 5, 3),
+            ([0.5, 0.5, 0.5], 1, 2, 1),
+            ([0.5, 0.1, 0.1, 0.1, 0.6], 3, 4, 1),
+            ([0.0, 0.0], 5, 2, 1),
+        ],
+    )
+    def test_patience(
+        self,
+        small: World,
+        monkeypatch: pytest.MonkeyPatch,
+        values: list[float],
+        patience: int,
+        epochs: int,
+        best: int,
+    ) -> None:
+        """It ends after so many epochs that are not better than the best; of equals the first."""
+        told = iter(values)
+        kept: list[Any] = []
+
+        def worth(*arguments: Any) -> Any:
+            return np.array([next(told)])
+
+        def epoch(model: Any, *arguments: Any) -> float:
+            kept.append(model.inputs.candidate.bias.detach().clone())
+            with torch.no_grad():
+                model.inputs.candidate.bias += 1.0
+            return 0.0
+
+        monkeypatch.setattr(training, "user_means", worth)
+        monkeypatch.setattr(training, "_epoch", epoch)
+        config = ranker(epochs=len(values), patience=patience)
+        trained = fit(small.features(), None, config)
+        assert [point.epoch for point in trained.curve] == list(range(1, epochs + 1))
+        assert trained.best == Epoch(best, 0.0, max(values[:epochs]))
+        torch.testing.assert_close(trained.model.inputs.candidate.bias, kept[best - 1] + 1.0)
+
+    def test_as_json(self) -> None:
+        curve = [Epoch(1, 2.0, 0.5), Epoch(2, 1.0, 0.6)]
+        assert Trained(None, curve, curve[1]).as_json() == {  # type: ignore[arg-type]
+            "best_epoch": 2,
+            "valid_ndcg@5": 0.6,
+            "curve": [
+                {"epoch": 1, "train_loss": 2.0, "valid_ndcg@5": 0.5},
+                {"epoch": 2, "train_loss": 1.0, "valid_ndcg@5": 0.6},
+            ],
+        }
+
+
+def dtypes_of(model: Reranker) -> set[torch.dtype]:
+    """What the model's parts compute in from now on."""
+    seen: set[torch.dtype] = set()
+
+    def hook(module: nn.Module, given: Any, out: Any) -> None:
+        seen.add((out[0] if isinstance(out, tuple) else out).dtype)
+
+    for module in model.modules():
+        module.register_forward_hook(hook)
+    return seen
+
+
+class TestPrecision:
+    @pytest.mark.parametrize("backbone", BACKBONES)
+    def test_bf16_reaches_what_fp32_reaches(self, backbone: str) -> None:
+        made = world(users=150, lists=6, samples=2, noise=0.4)
         features = made.features()
-        knowledge = made.knowledge(features)
-        seen: set[int] = set()
-        from rec.rerank import training
-
-        rows = torch.arange(len(features.lists))
-        generator = torch.Generator().manual_seed(0)
-        for _ in range(20):
-            drawn = training._draw(
-                features, knowledge, rows, torch.rand(len(rows), generator=generator)
+        knowledge = made.told(features, "both")
+        scores = [
+            score_on_test(
+                features, knowledge, fit(features, knowledge, ranker(precision=p), 1, backbone)
             )
-            assert drawn is not None and knowledge.first is not None and knowledge.count is not None
-            owner = features.list_user[rows]
-            assert ((drawn >= knowledge.first[owner]) & (drawn < knowledge.first[owner] + 4)).all()
-            seen |= set(drawn.tolist())
-        assert seen == set(range(40))
+            for p in ("fp32", "bf16")
+        ]
+        assert min(scores) > 0.75  # chance reaches 0.5
+        assert abs(scores[0] - scores[1]) < 0.04
 
-    def test_a_loss_that_is_not_finite(self, small: World) -> None:
-        with pytest.raises(RecError, match=r"loss is .* lower ranker\.learning_rate"):
-            fit(small.features(), None, ranker(learning_rate=1e30, batch_size=8))
+    @pytest.mark.parametrize("backbone", BACKBONES)
+    def test_ranking_is_fp32_whatever_training_is(self, small: World, backbone: str) -> None:
+        features = small.features()
+        knowledge = small.told(features, "both")
+        model = fit(features, knowledge, ranker(epochs=1, precision="bf16"), 1, backbone).model
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+        computed = dtypes_of(model)
+        low = rank(model, features, knowledge, test_rows(features)).scores
+        assert computed == {torch.float32} and low.dtype == torch.float32
+        model.config = replace(model.config, precision="fp32")
+        assert torch.equal(rank(model, features, knowledge, test_rows(features)).scores, low)
 
-    def test_lists_without_a_positive(self, small: World) -> None:
-        empty = small.lists.with_columns(labels=pl.col("labels").list.eval(pl.element() * 0))
-        with pytest.raises(RecError, match="no list of the training users"):
-            fit(replace(small, lists=empty).features(), None)
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_training_is_in_what_is_asked_for(self, small: World, precision: str) -> None:
+        features = small.features()
+        knowledge = small.told(features, "both")
+        model = fresh(features, knowledge, "prm", ranker(precision=precision)).train()
+        computed = dtypes_of(model)
+        lists = lists_of(model, features, knowledge, torch.arange(12))
+        assert model(lists).dtype == torch.float32
+        assert (torch.bfloat16 in computed) == (precision == "bf16")
 
 
 class TestJudge:
-    def test_every_response_of_every_list_once(self, small: World) -> None:
+    @pytest.fixture(scope="class")
+    def trained(self, small: World) -> tuple[Trained, Features, Knowledge]:
         features = small.features()
         knowledge = small.knowledge(features)
-        model = fit(features, knowledge, ranker(epochs=1)).model
-        rows = positive_rows(features, features.users_of("test"), "test")
-        judged = judge(model, features, knowledge, rows)
-        pairs = sorted(zip(judged.rows.tolist(), judged.responses.tolist(), strict=True))
+        return fit(features, knowledge, ranker(epochs=1)), features, knowledge
+
+    def test_every_response_of_every_list_once(
+        self, trained: tuple[Trained, Features, Knowledge]
+    ) -> None:
+        found, features, knowledge = trained
+        rows = test_rows(features)
+        judged = judge(found.model, features, knowledge, rows)
+        pairs = list(zip(judged.rows.tolist(), judged.responses.tolist(), strict=True))
         assert knowledge.first is not None
-        expected = [
+        assert pairs == [
             (row, int(knowledge.first[features.list_user[row]]) + sample)
             for row in rows.tolist()
             for sample in range(3)
         ]
-        assert pairs == sorted(expected)
 
-    def test_a_run_holds_the_mean_over_responses(self, small: World) -> None:
+    def test_measures_are_those_of_the_scores(
+        self, trained: tuple[Trained, Features, Knowledge]
+    ) -> None:
+        found, features, knowledge = trained
+        ranked = rank(found.model, features, knowledge, test_rows(features))
+        judged = judge(found.model, features, knowledge, test_rows(features))
+        labels = features.labels[torch.from_numpy(ranked.rows)]
+        assert torch.equal(ranked.labels, labels)
+        np.testing.assert_array_equal(judged.ndcg, ndcg(ranked.scores, labels, 5))
+        expected = average_precision(ranked.scores, labels, 5)
+        np.testing.assert_array_equal(judged.average_precision, expected)
+        np.testing.assert_allclose(judged.log_likelihood, log_likelihood(ranked.scores, labels))
+
+    def test_pairs_are_judged_as_all_are(
+        self, trained: tuple[Trained, Features, Knowledge]
+    ) -> None:
+        """The same lists and responses in any order have the same worth."""
+        found, features, knowledge = trained
+        whole = judge(found.model, features, knowledge, test_rows(features))
+        order = np.random.default_rng(0).permutation(len(whole.rows))
+        rows, responses = (torch.from_numpy(v[order]) for v in (whole.rows, whole.responses))
+        pairs = judge_pairs(found.model, features, knowledge, rows, responses)
+        np.testing.assert_array_equal(pairs.rows, whole.rows[order])
+        np.testing.assert_array_equal(pairs.responses, whole.responses[order])
+        np.testing.assert_array_equal(pairs.ndcg, whole.ndcg[order])
+        np.testing.assert_array_equal(pairs.average_precision, whole.average_precision[order])
+        np.testing.assert_allclose(pairs.log_likelihood, whole.log_likelihood[order], rtol=1e-4)
+
+    def test_a_response_of_somebody_else_is_another_input(
+        self, trained: tuple[Trained, Features, Knowledge]
+    ) -> None:
+        found, features, knowledge = trained
+        rows = test_rows(features)[:1].repeat(90)
+        judged = judge_pairs(found.model, features, knowledge, rows, torch.arange(90))
+        assert len(np.unique(judged.log_likelihood)) > 60
+
+    def test_parts_do_not_matter(
+        self, trained: tuple[Trained, Features, Knowledge], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found, features, knowledge = trained
+        whole = rank(found.model, features, knowledge, test_rows(features)).scores
+        monkeypatch.setattr(training, "EVALUATION_ROWS", 7)
+        parts = rank(found.model, features, knowledge, test_rows(features)).scores
+        torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
+
+    def test_without_responses_each_list_is_judged_once(self, small: World) -> None:
         features = small.features()
-        knowledge = small.knowledge(features)
-        model = fit(features, knowledge, ranker(epochs=1)).model
-        rows = positive_rows(features, features.users_of("test"), "test")
-        judged = judge(model, features, knowledge, rows)
-        runs = runs_table(features, judged, "0", 7)
-        assert runs.height == len(rows)
-        first = judged.ndcg[judged.rows == int(rows[0])]
-        name = features.lists[int(rows[0])]
-        assert runs.filter(pl.col("list") == name)["ndcg@5"][0] == pytest.approx(first.mean())
+        for kind in ("none", "items"):
+            knowledge = small.told(features, kind)
+            model = fit(features, knowledge, ranker(epochs=1)).model
+            judged = judge(model, features, knowledge, test_rows(features))
+            assert judged.rows.tolist() == test_rows(features).tolist()
+            assert (judged.responses == -1).all()
 
-    def test_shown_is_the_order_of_the_list(self, small: World) -> None:
-        features = small.features()
-        rows = positive_rows(features, features.users_of("test"), "test")
-        judged = as_shown(features, rows)
-        labels = features.labels[rows].numpy()
-        falling = np.tile(-np.arange(labels.shape[1]), (len(labels), 1))
-        np.testing.assert_array_equal(judged.ndcg, ndcg(falling, labels, 5))
-        np.testing.assert_array_equal(
-            judged.average_precision, average_precision(falling, labels, 5)
-        )
-
-    def test_popularity_is_the_rank_of_the_items(self, small: World) -> None:
-        """Whatever the order of the lists: each list by its items' ranks, the same shown."""
-        ranks = dict(small.items.select("item", "rank").iter_rows())
-        rows = [
-            list(zip(*sorted(zip(*row, strict=True), key=lambda c: ranks[c[0]]), strict=True))
-            for row in small.lists.select("items", "labels").iter_rows()
-        ]
-        ordered = small.lists.with_columns(
-            items=pl.Series([list(items) for items, _ in rows], dtype=pl.List(pl.String)),
-            labels=pl.Series([list(labels) for _, labels in rows], dtype=pl.List(pl.Int8)),
-        )
-        features, by_rank = small.features(), replace(small, lists=ordered).features()
-        test = positive_rows(features, features.users_of("test"), "test")
-        found = by_popularity(features, test)
-        for expected in (as_shown(by_rank, test), by_popularity(by_rank, test)):
-            np.testing.assert_array_equal(found.ndcg, expected.ndcg)
-            np.testing.assert_array_equal(found.average_precision, expected.average_precision)
-        assert (found.ndcg != as_shown(features, test).ndcg).any()
-
-    def test_lists_that_are_made_stand_by_popularity(self) -> None:
-        made = prepare_rows(regular(), FILMS)
-        features = build_features(made.items, made.interactions, made.lists, 5, (1.0, 5.0))
-        every = torch.arange(len(features.lists))
-        shown, popular = as_shown(features, every), by_popularity(features, every)
-        np.testing.assert_array_equal(shown.ndcg, popular.ndcg)
-        assert features.rank[features.items].diff(dim=1).min() > 0
-
-    def test_padding_has_no_rank(self, small: World) -> None:
-        """A list with a short one beside it is worth the same."""
-        short = small.lists.with_columns(
-            pl.when(pl.int_range(pl.len()) % 2 == 0)
-            .then(pl.col(name).list.head(4))
-            .otherwise(name)
-            .alias(name)
-            for name in ("items", "labels")
-        )
-        mixed = replace(small, lists=short).features()
-        alone = replace(small, lists=short.gather_every(2)).features()
-        for order in (as_shown, by_popularity):
-            found = order(mixed, torch.arange(len(mixed.lists)))
-            expected = order(alone, torch.arange(len(alone.lists)))
-            np.testing.assert_array_equal(found.ndcg[::2], expected.ndcg)
-
-
-class TestFiles:
-    def test_round_trip(self, small: World, tmp_path: Path) -> None:
-        features = small.features()
-        knowledge = small.knowledge(features)
-        trained = fit(features, knowledge, ranker(epochs=1))
-        path = tmp_path / "model.safetensors"
-        save(trained.model, path)
-        rows = positive_rows(features, features.users_of("test"), "test")
-        np.testing.assert_array_equal(
-            judge(load(path, "cpu"), features, knowledge, rows).ndcg,
-            judge(trained.model, features, knowledge, rows).ndcg,
-        )
-
-    def test_damage_is_one_line(self, small: World, tmp_path: Path) -> None:
-        path = tmp_path / "model.safetensors"
-        save(fit(small.features(), None, ranker(epochs=1)).model, path)
-        whole = path.read_bytes()
-        path.write_bytes(whole[:100])
-        with pytest.raises(RecError, match=r"model\.safetensors: not a re-ranker"):
-            load(path, "cpu")
-        path.write_bytes(whole)
-        described = path.with_suffix(".json")
-        values = json.loads(described.read_text())
-        values["shape"]["items"] += 1
-        described.write_text(json.dumps(values))
-        with pytest.raises(RecError, match="not a re-ranker") as found:
-            load(path, "cpu")
-        assert "\n" not in str(found.value)
-        described.unlink()
-        with pytest.raises(RecError, match="no such file"):
-            load(path, "cpu")
-
-
-def test_variants() -> None:
-    assert policy_of("1", [0, 1]) == 1
-    assert policy_of("history", [0, 1]) is None
-    assert policy_of("shown", [0, 1]) is None
-    for name in ("2", "best", "-1"):
-        with pytest.raises(RecError, match="shown, popularity, none, items, history, 0, 1"):
-            policy_of(name, [0, 1])
+    def test_means_are_over_a_users_lists_first(
+        self, trained: tuple[Trained, Features, Knowledge]
+    ) -> None:
+        found, features, knowledge = trained
+        judged = judge(found.model, features, knowledge, test_rows(features))
+        owner = features.list_user.numpy()[judged.rows]
+        expected = [judged.ndcg[owner == user].mean() for user in np.unique(owner)]
+        np.testing.assert_allclose(user_means(features, judged), expected)

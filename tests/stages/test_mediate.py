@@ -66,7 +66,7 @@ def write_inputs(made: World, fresh: pl.DataFrame) -> None:
     layout.reward(1).mkdir(parents=True)
     tables = []
     for fold in range(FOLDS):
-        reward, _ = train_fold(features, knowledge, ranker(epochs=10), SEED, fold, FOLDS)
+        reward, _ = train_fold(features, knowledge, ranker(epochs=10), "prm", SEED, fold, FOLDS)
         save(reward.model, weights_path(layout.reward(1), fold))
         tables += [score(reward, features, knowledge) for score in (score_fold, score_valid)]
     write_json(layout.reward(1) / "reward.json", describe(SEED, FOLDS, []))

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from omegaconf import OmegaConf
 
 from rec.files import read_json, write_json
-from rec.rerank.training import save
+from rec.rerank.reranker import save
 from rec.reward import describe, fold_of, train_fold, weights_path
 from rec.tables import (
     ALL_FOLDS,
