@@ -6,7 +6,8 @@ import pytest
 
 from rec.comparison.figures import metrics
 from rec.errors import RecError
-from tests.synthetic_run import comparison, health, identifiability, outcome
+from tests.aligned import outcome
+from tests.synthetic_run import comparison, health, identifiability
 
 SOUND = {"cut_off": 0.03, "cut_slots": 2.5, "looping": 0.01, "empty": 0.0, "mean_tokens": 81.25}
 
