@@ -75,7 +75,7 @@ def test_movielens_leaves_the_lists_alone(tmp_path: Path) -> None:
     assert all(composed(tmp_path, f"data={name}").prepare == plain for name in MOVIELENS)
 
 
-@pytest.mark.parametrize("profile", ["tiny", "quick", "full", "paper"])
+@pytest.mark.parametrize("profile", ["tiny", "quick", "cpu", "full", "paper"])
 @pytest.mark.parametrize("name", AMAZON)
 def test_amazon_has_lists_of_its_own(tmp_path: Path, name: str, profile: str) -> None:
     """A data set's profile sets them, whatever the profile of the run."""
