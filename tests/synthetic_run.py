@@ -14,6 +14,7 @@ from rec.comparison.result import Comparison
 from rec.config import BASE, FINE_TUNED
 from rec.curves import write_csv
 from rec.files import write_json
+from rec.mediation.links import as_json
 from rec.pair_metrics import Tally, pair_metrics
 from rec.tables import ITEMS, LISTS, PAIRS, PROMPTS, REJECTS, RUNS, write_table
 from stages import layout
@@ -27,6 +28,7 @@ from tests.comparison.made import (
     random_runs,
 )
 from tests.described import statistics
+from tests.mediation.chains import chain
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [1, 2]
@@ -206,6 +208,7 @@ def write_run(
         write_json(layout.reward(number) / "reward.json", reward)
         write_table(pairs_table(number, text=text), layout.pairs(number), PAIRS)
         write_json(layout.pairs_metrics(number), pair_figures())
+        write_json(layout.mediation(number), as_json(chain()))
     write_json(layout.STATISTICS, statistics())
     write_table(rejects_table(text), layout.REJECTS, REJECTS)
     write_table(prompts_table(title), layout.PROMPTS, PROMPTS)

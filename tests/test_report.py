@@ -25,6 +25,7 @@ from rec.report_grid import Grid
 from rec.report_tables import PAIR_NOTES, Run, chain, examples, pairs_grid, parameters
 from tests.aligned import alignment_table, outcome
 from tests.described import statistics
+from tests.mediation.chains import chain as mediation_chain
 from tests.page import Page
 from tests.synthetic_run import (
     BACKBONES,
@@ -44,7 +45,17 @@ from tests.synthetic_run import (
 
 HOSTILE = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)> <!-- {{ 7*7 }} '\""
 SECTIONS = [
-    *("results", "chain", "reward", "alignment", "data", "sampling", "pairs", "parameters"),
+    *(
+        "results",
+        "chain",
+        "mediation",
+        "reward",
+        "alignment",
+        "data",
+        "sampling",
+        "pairs",
+        "parameters",
+    ),
 ]
 
 
@@ -92,6 +103,7 @@ def make_run(
         statistics=statistics(),
         rejects=rejects_table(title),
         prompts=prompts_table(title),
+        mediation={number: mediation_chain() for number in numbers},
     )
 
 
@@ -185,7 +197,7 @@ def test_every_chart_has_a_place_and_its_data() -> None:
     charts = page.charts
     places = [a["id"] for _, a in page.elements if a.get("class") == "chart"]
     assert sorted(charts) == sorted(places)
-    assert len(charts) == 16
+    assert len(charts) == 17
 
     def fields(name: str) -> list[dict[str, Any]]:
         return [row for values in charts[name]["datasets"].values() for row in values]
@@ -220,7 +232,7 @@ def test_tables_have_column_and_row_headers() -> None:
     assert set(scopes) == {"col", "row"}
     tables = [tag for tag, _ in page.elements if tag == "table"]
     regions = [a for _, a in page.elements if a.get("class") == "scroll"]
-    assert len(tables) == len(regions) == 20
+    assert len(tables) == len(regions) == 26
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
 
 

@@ -24,17 +24,30 @@ def ranking_links(
     `users` is the table USER_METRICS, `policies` the one after and the one before. Means over
     backbones; intervals over users and seeds (`rec.comparison.intervals`).
     """
-    found = []
-    for split, step in STEPS.items():
-        rows = (pl.col("split") == split) & (pl.col("protocol") == protocol)
-        table = cells(users.filter(rows & pl.col("variant").is_in(policies)), MEASURE)
-        after, before = (table.of(slug(policy)) for policy in policies)
-        difference = (after - before)[:, :, None]
-        low, high = ends(resampled_means(difference, resamples, seed))[:, 0].tolist()
-        count = len(table.users)
-        estimate = Estimate(float(np.mean(difference)), low, high, count)
-        label = f"NDCG@5 of fresh re-rankers, after the round minus before, {USERS[split]}"
-        found.append(
-            link(step, f"ranking_{split}", label, split, estimate, unit=POINTS, chain=True)
+    return [
+        link(
+            step,
+            f"ranking_{split}",
+            f"NDCG@5 of fresh re-rankers, after the round minus before, {USERS[split]}",
+            split,
+            _difference(
+                users.filter((pl.col("split") == split) & (pl.col("protocol") == protocol)),
+                policies,
+                (resamples, seed),
+            ),
+            unit=POINTS,
+            chain=True,
         )
-    return found
+        for split, step in STEPS.items()
+    ]
+
+
+def _difference(users: pl.DataFrame, policies: tuple[str, str], draws: tuple[int, int]) -> Estimate:
+    rows = users.filter(pl.col("variant").is_in(policies))
+    if rows.is_empty():
+        return Estimate(None, None, None, 0)
+    table = cells(rows, MEASURE)
+    after, before = (table.of(slug(policy)) for policy in policies)
+    difference = (after - before)[:, :, None]
+    low, high = ends(resampled_means(difference, *draws))[:, 0].tolist()
+    return Estimate(float(np.mean(difference)), low, high, len(table.users))

@@ -130,7 +130,7 @@ def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
 def test_same_inputs_give_the_same_bytes(run: Path) -> None:
     evaluate()
     outputs = [layout.METRICS, *layout.PLOTS.iterdir(), *layout.COMPARISON.iterdir()]
-    assert len(outputs) == 6
+    assert len(outputs) == 8
     before = [path.read_bytes() for path in outputs]
     path = layout.runs("1", "dlcm", 1)
     write_table(read_table(path, RUNS).sample(fraction=1, shuffle=True, seed=3), path, RUNS)
@@ -179,7 +179,7 @@ def test_missing_inputs_are_one_line_that_names_the_file(run: Path) -> None:
     layout.alignment_summary("2").unlink()
     assert "data/alignment/2/summary.json: no such file" in refused()
     layout.identifiability("1").unlink()
-    assert "data/vectors/1.json: no such file" in refused()
+    assert "data/vectors/1/identifiability.json: no such file" in refused()
     layout.runs("history", "dlcm", 2).unlink()
     assert "data/runs/history/dlcm-2.parquet: no such file" in refused()
 
