@@ -330,13 +330,13 @@ def test_reward_models_learn_from_train_users_of_other_folds(
     learned: list[tuple[list[str], list[str]]] = []
 
     def spy(*arguments: Any) -> Trained:
-        learned.append((arguments[4], arguments[5]))
+        learned.append((arguments[5], arguments[6]))
         return train(*arguments)
 
     monkeypatch.setattr("rec.reward.train", spy)
     splits = {split: set(rows["user"]) for (split,), rows in made.lists.group_by("split")}
     for fold in range(3):
-        train_fold(features, made.knowledge(features), ranker(epochs=1), 7, fold, 3)
+        train_fold(features, made.knowledge(features), ranker(epochs=1), "mir", 7, fold, 3)
         users, valid = map(set, learned[-1])
         assert users == {user for user in splits["train"] if fold_of(7, user, 3) != fold}
         assert valid == splits["valid"]

@@ -38,7 +38,9 @@ def data() -> tuple[Features, Knowledge]:
 
 @pytest.fixture(scope="module")
 def models(data: tuple[Features, Knowledge]) -> list[RewardModel]:
-    return [train_fold(*data, ranker(epochs=8), SEED, fold, FOLDS)[0] for fold in range(FOLDS)]
+    return [
+        train_fold(*data, ranker(epochs=8), "prm", SEED, fold, FOLDS)[0] for fold in range(FOLDS)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ class TestFolds:
         alone = replace(made, lists=lists)
         features = alone.features()
         with pytest.raises(RecError, match=r"reward\.folds: fold 1 of 2"):
-            train_fold(features, alone.knowledge(features), ranker(), SEED, 1, 2)
+            train_fold(features, alone.knowledge(features), ranker(), "prm", SEED, 1, 2)
 
 
 class TestScores:
@@ -169,7 +171,7 @@ class TestValidationUsers:
         single = made.user_vectors.filter(~pl.col("key").is_in(valid) | (pl.col("sample") == 0))
         several, alone = made.knowledge(features), made.knowledge(features, single)
         (first, curve), (second, other) = (
-            train_fold(features, knowledge, ranker(epochs=4), SEED, 0, FOLDS)
+            train_fold(features, knowledge, ranker(epochs=4), "mir", SEED, 0, FOLDS)
             for knowledge in (several, alone)
         )
         assert curve.as_json() == other.as_json()

@@ -11,14 +11,14 @@ from torch import nn
 
 from rec.config import BACKBONES, Ranker
 from rec.errors import RecError
-from rec.rerank import training
+from rec.rerank import ranking, training
 from rec.rerank.features import Features, Knowledge
 from rec.rerank.inputs import Inputs
 from rec.rerank.losses import log_likelihood
 from rec.rerank.metrics import average_precision, ndcg
 from rec.rerank.ranking import judge, judge_pairs, positive_rows, rank, user_means
 from rec.rerank.reranker import Reranker
-from rec.rerank.training import Epoch, Trained, train
+from rec.rerank.training import Epoch, Trained, Trainer, train
 from tests.rerank.builders import KINDS, World, fresh, lists_of, random_vectors, ranker, world
 
 SHORT = ranker(epochs=3)
@@ -235,14 +235,15 @@ class TestEarlyStopping:
         def worth(*arguments: Any) -> Any:
             return np.array([next(told)])
 
-        def epoch(model: Any, *arguments: Any) -> float:
-            kept.append(model.inputs.candidate.bias.detach().clone())
+        def epoch(trainer: Trainer, rows: torch.Tensor) -> float:
+            bias = trainer.model.inputs.candidate.bias
+            kept.append(bias.detach().clone())
             with torch.no_grad():
-                model.inputs.candidate.bias += 1.0
+                bias.add_(1.0)
             return 0.0
 
         monkeypatch.setattr(training, "user_means", worth)
-        monkeypatch.setattr(training, "_epoch", epoch)
+        monkeypatch.setattr(Trainer, "epoch", epoch)
         config = ranker(epochs=len(values), patience=patience)
         trained = fit(small.features(), None, config)
         assert [point.epoch for point in trained.curve] == list(range(1, epochs + 1))
@@ -373,7 +374,7 @@ class TestJudge:
     ) -> None:
         found, features, knowledge = trained
         whole = rank(found.model, features, knowledge, test_rows(features)).scores
-        monkeypatch.setattr(training, "EVALUATION_ROWS", 7)
+        monkeypatch.setattr(ranking, "EVALUATION_ROWS", 7)
         parts = rank(found.model, features, knowledge, test_rows(features)).scores
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
 

@@ -54,6 +54,7 @@ def write_inputs(made: World) -> None:
     write_table(made.items, layout.ITEMS, ITEMS)
     write_table(made.interactions, layout.INTERACTIONS, INTERACTIONS)
     write_table(made.lists, layout.LISTS, LISTS)
+    write_json(layout.PREPARED, {"protocols": ["popularity"]})
     write_table(made.prompts, layout.PROMPTS, PROMPTS)
     write_table(made.item_vectors, layout.ITEM_VECTORS, vectors_schema(DIMENSION))
     write_table(made.user_vectors, layout.vectors("0"), vectors_schema(DIMENSION))
@@ -62,7 +63,7 @@ def write_inputs(made: World) -> None:
     knowledge = made.knowledge(features)
     layout.reward(1).mkdir(parents=True)
     for fold in range(FOLDS):
-        reward, _ = train_fold(features, knowledge, ranker(epochs=3), SEED, fold, FOLDS)
+        reward, _ = train_fold(features, knowledge, ranker(epochs=3), "prm", SEED, fold, FOLDS)
         save(reward.model, weights_path(layout.reward(1), fold))
     write_json(layout.reward(1) / "reward.json", describe(SEED, FOLDS, []))
 
