@@ -97,8 +97,9 @@ def test_user_knowledge_lies_by_user_and_sample(made: World) -> None:
 def test_a_response_comes_with_the_history_of_its_user(made: World) -> None:
     features = made.features()
     histories = made.history_vectors.sample(fraction=1.0, shuffle=True, seed=1)
+    responses = made.user_vectors.sample(fraction=1.0, shuffle=True, seed=2)
     knowledge = user_knowledge(
-        features, made.item_knowledge(features), made.user_vectors, made.prompts, histories
+        features, made.item_knowledge(features), responses, made.prompts, histories
     )
     alone = made.knowledge(features)
     assert knowledge.users is not None and alone.users is not None

@@ -163,6 +163,33 @@ class TestHiding:
         torch.testing.assert_close(first, second)
         assert not torch.allclose(first, model(lists))
 
+    def test_half_of_them_are(
+        self, both: tuple[Reranker, Batch, Knowledge], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each text by a coin of its own: a quarter of the users keep both, a quarter neither."""
+        model, lists, _ = both
+        monkeypatch.setattr(inputs, "half_hidden", lambda vectors: vectors)
+        assert lists.user_vectors is not None
+        many = replace(
+            lists,
+            items=lists.items[:1].repeat(1000, 1),
+            labels=lists.labels[:1].repeat(1000, 1),
+            history=lists.history[:1].repeat(1000, 1),
+            ratings=lists.ratings[:1].repeat(1000, 1),
+            user_vectors=lists.user_vectors[:1].repeat(1000, 1, 1),
+        )
+        told = model(many)
+        torch.manual_seed(0)
+        model.train()
+        seen = model(many)
+        with monkeypatch.context() as patch:
+            patch.setattr(inputs, "HIDDEN_USERS", 1.1)
+            hidden = model(many)
+        model.eval()
+        for expected in (told, hidden):
+            share = ((seen - expected).abs().amax(1) < 1e-5).float().mean()
+            assert float(share) == pytest.approx(0.25, abs=0.06)
+
     def test_distinct_items_are_adapted_once(
         self, both: tuple[Reranker, Batch, Knowledge], monkeypatch: pytest.MonkeyPatch
     ) -> None:
