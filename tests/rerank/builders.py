@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from torch import nn
 
 from rec.config import Ranker
 from rec.knowledge import vectors_table
@@ -23,7 +24,9 @@ from rec.rerank.features import (
 from rec.rerank.inputs import ITEMS as ITEM_TEXTS
 from rec.rerank.inputs import USERS as USER_TEXTS
 from rec.rerank.inputs import Shape
+from rec.rerank.ranking import positive_rows
 from rec.rerank.reranker import Reranker
+from rec.rerank.training import Trained, train
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS
 
 torch.set_num_threads(1)  # in models this small, threads only wait for each other
@@ -242,3 +245,34 @@ def prompts_of(users: list[str], splits: dict[str, str]) -> pl.DataFrame:
 
 def _noisy(values: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
     return (values + noise * rng.normal(size=values.shape)).astype(np.float16)
+
+
+def fit(
+    features: Features,
+    knowledge: Knowledge | None,
+    config: Ranker | None = None,
+    seed: int = 1,
+    backbone: str = "prm",
+) -> Trained:
+    """A re-ranker of the train users, for three epochs where no settings are given."""
+    train_users, valid_users = features.users_of("train"), features.users_of("valid")
+    return train(
+        features, knowledge, config or ranker(epochs=3), backbone, seed, train_users, valid_users
+    )
+
+
+def rows_of_test(features: Features) -> torch.Tensor:
+    """The lists of test users that hold a positive."""
+    return positive_rows(features, features.users_of("test"), "test")
+
+
+def dtypes_of(model: Reranker) -> set[torch.dtype]:
+    """A set that fills with what the model's parts compute in from now on."""
+    seen: set[torch.dtype] = set()
+
+    def hook(module: nn.Module, given: Any, out: Any) -> None:
+        seen.add((out[0] if isinstance(out, tuple) else out).dtype)
+
+    for module in model.modules():
+        module.register_forward_hook(hook)
+    return seen

@@ -10,20 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from rec.config import BACKBONES, Ranker
-from rec.rerank.features import Batch, Features, Knowledge
-from rec.rerank.inputs import Shape
+from rec.rerank.features import Batch
 from rec.rerank.losses import pointwise
-from rec.rerank.ranking import judge, positive_rows, user_means
 from rec.rerank.reranker import Reranker
-from rec.rerank.training import train
 from tests.rerank.builders import (
-    DIMENSION,
     KINDS,
     RANKER,
     World,
     fresh,
     lists_of,
-    random_vectors,
     ranker,
     world,
 )
@@ -250,96 +245,3 @@ def test_texts_count(backbone: str, kind: str, made: World) -> None:
         other[:, text] = -other[:, text]
         told = model(replace(lists, user_vectors=other))
         assert (told - plain).abs().amax(1).min() > 1e-4
-
-
-def reached(
-    features: Features, knowledge: Knowledge | None, backbone: str, config: Ranker
-) -> float:
-    """NDCG@5 on test users of a re-ranker trained on the train users."""
-    users = (features.users_of("train"), features.users_of("valid"))
-    model = train(features, knowledge, config, backbone, 1, *users).model
-    rows = positive_rows(features, features.users_of("test"), "test")
-    return float(user_means(features, judge(model, features, knowledge, rows)).mean())
-
-
-class TestPlantedTaste:
-    """In these worlds chance reaches an NDCG@5 of about 0.5, and who knows the taste 1."""
-
-    @pytest.fixture(scope="class")
-    def made(self) -> World:
-        return world(users=250, lists=6)
-
-    def test_told_by_texts_alone(self, backbone: str, made: World) -> None:
-        features, config = made.features(), ranker(similarity=False)
-        knowledge = {kind: made.told(features, kind) for kind in KINDS}
-        knowledge["random"] = made.knowledge(features, random_vectors(made))
-        scores = {
-            kind: reached(features, told, backbone, config) for kind, told in knowledge.items()
-        }
-        assert min(scores["users"], scores["both"]) > 0.95
-        assert max(scores["none"], scores["items"], scores["random"]) < 0.65
-        plain = ranker(similarity=False, adaptor="mlp")
-        assert reached(features, knowledge["users"], backbone, plain) > 0.95
-
-    def test_the_similarity_of_texts_is_enough(self, backbone: str, made: World) -> None:
-        """With an adaptor too narrow to carry the taste."""
-        features = made.features()
-        narrow = ranker(knowledge=1, adaptor_hidden=1, adaptor="mlp", learning_rate=0.02)
-        with_similarity, without = (
-            reached(features, made.knowledge(features), backbone, config)
-            for config in (narrow, replace(narrow, similarity=False))
-        )
-        assert with_similarity > 0.95
-        assert without < 0.9
-
-    @pytest.mark.parametrize("loss", ["listwise", "original"])
-    def test_told_by_the_history_alone(self, backbone: str, loss: str) -> None:
-        """Without knowledge: who rated what is enough for every backbone."""
-        features = world(users=250, lists=6, loyal=True).features()
-        assert reached(features, None, backbone, ranker(loss=loss, epochs=25)) > 0.9
-
-
-SIZES = ranker(embedding=6, hidden=8, knowledge=5, adaptor_hidden=7, experts_shared=2, layers=3)
-
-
-def block(h: int) -> int:
-    return 8 * h**2 + 11 * h
-
-
-MODELS = {
-    "dlcm": lambda h, layers: 6 * h**2 + 6 * h + 2 * h**2 + 2 * h + 2 * h,
-    "prm": lambda h, layers: h**2 + layers * block(h) + h + 1,
-    "setrank": lambda h, layers: layers * block(h) + h**2 + 2 * h + 1,
-    "mir": lambda h, layers: (
-        (4 * h**2 + 4 * h)
-        + (6 * h**2 + 8 * h)
-        + (4 * h**2 + h**2 // 4 + 16)
-        + (h + 1)
-        + (12 * h**2 + 4 * h + 1)
-    ),
-}
-
-
-def count(module: torch.nn.Module) -> int:
-    return sum(weight.numel() for weight in module.parameters())
-
-
-@pytest.mark.parametrize("texts", [0, 1, 2])
-@pytest.mark.parametrize("similarity", [False, True])
-def test_parameters_are_those_of_the_docstrings(
-    backbone: str, texts: int, similarity: bool
-) -> None:
-    config = replace(SIZES, similarity=similarity)
-    items, categories = 24, 3
-    e, h, k = 2 * config.embedding, config.hidden, config.knowledge
-    embeddings = (items + 1 + categories) * config.embedding
-    expected = embeddings + 6 * h * (e + 1) + 2 * h**2 + 6 * h
-    if backbone == "mir":
-        expected = embeddings + 3 * h * (e + 1) + 2 * h
-    plain = Reranker(Shape(items, categories), config, backbone)
-    assert count(plain.inputs) == expected
-    assert count(plain.model) == MODELS[backbone](h, config.layers)
-    told = Reranker(Shape(items, categories, DIMENSION, texts), config, backbone)
-    more = k * h * (1 + 2 * texts) + (texts * h if similarity else 0)
-    assert count(told.inputs) == expected + count(told.inputs.adaptor) + more
-    assert count(told.model) == count(plain.model)

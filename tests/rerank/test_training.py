@@ -7,43 +7,32 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from torch import nn
 
-from rec.config import BACKBONES, Ranker
+from rec.config import BACKBONES
 from rec.errors import RecError
-from rec.rerank import ranking, training
+from rec.rerank import training
 from rec.rerank.features import Features, Knowledge
 from rec.rerank.inputs import Inputs
-from rec.rerank.losses import log_likelihood
-from rec.rerank.metrics import average_precision, ndcg
-from rec.rerank.ranking import judge, judge_pairs, positive_rows, rank, user_means
-from rec.rerank.reranker import Reranker
-from rec.rerank.training import Epoch, Trained, Trainer, train
-from tests.rerank.builders import KINDS, World, fresh, lists_of, random_vectors, ranker, world
+from rec.rerank.ranking import judge, positive_rows, user_means
+from rec.rerank.training import Epoch, Trained, Trainer
+from tests.rerank.builders import (
+    KINDS,
+    World,
+    dtypes_of,
+    fit,
+    fresh,
+    lists_of,
+    random_vectors,
+    ranker,
+    rows_of_test,
+    world,
+)
 
 SHORT = ranker(epochs=3)
 
 
-def fit(
-    features: Features,
-    knowledge: Knowledge | None,
-    config: Ranker = SHORT,
-    seed: int = 1,
-    backbone: str = "prm",
-) -> Trained:
-    train_users, valid_users = features.users_of("train"), features.users_of("valid")
-    return train(features, knowledge, config, backbone, seed, train_users, valid_users)
-
-
-def test_rows(features: Features) -> torch.Tensor:
-    return positive_rows(features, features.users_of("test"), "test")
-
-
-test_rows.__test__ = False  # type: ignore[attr-defined]
-
-
 def score_on_test(features: Features, knowledge: Knowledge | None, trained: Trained) -> float:
-    judged = judge(trained.model, features, knowledge, test_rows(features))
+    judged = judge(trained.model, features, knowledge, rows_of_test(features))
     return float(user_means(features, judged).mean())
 
 
@@ -163,7 +152,7 @@ class TestTraining:
         knowledge = small.knowledge(features)
         trained = fit(features, knowledge, ranker(epochs=3, batch_size=8))
         assert len(trained.curve) == 3 and calls == [knowledge]
-        judge(trained.model, features, knowledge, test_rows(features))
+        judge(trained.model, features, knowledge, rows_of_test(features))
         assert len(calls) == 2
 
     def test_means_of_texts_are_those_of_train_users(self, small: World) -> None:
@@ -262,18 +251,6 @@ class TestEarlyStopping:
         }
 
 
-def dtypes_of(model: Reranker) -> set[torch.dtype]:
-    """What the model's parts compute in from now on."""
-    seen: set[torch.dtype] = set()
-
-    def hook(module: nn.Module, given: Any, out: Any) -> None:
-        seen.add((out[0] if isinstance(out, tuple) else out).dtype)
-
-    for module in model.modules():
-        module.register_forward_hook(hook)
-    return seen
-
-
 class TestPrecision:
     @pytest.mark.parametrize("backbone", BACKBONES)
     def test_bf16_reaches_what_fp32_reaches(self, backbone: str) -> None:
@@ -289,18 +266,6 @@ class TestPrecision:
         assert min(scores) > 0.75  # chance reaches 0.5
         assert abs(scores[0] - scores[1]) < 0.04
 
-    @pytest.mark.parametrize("backbone", BACKBONES)
-    def test_ranking_is_fp32_whatever_training_is(self, small: World, backbone: str) -> None:
-        features = small.features()
-        knowledge = small.told(features, "both")
-        model = fit(features, knowledge, ranker(epochs=1, precision="bf16"), 1, backbone).model
-        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-        computed = dtypes_of(model)
-        low = rank(model, features, knowledge, test_rows(features)).scores
-        assert computed == {torch.float32} and low.dtype == torch.float32
-        model.config = replace(model.config, precision="fp32")
-        assert torch.equal(rank(model, features, knowledge, test_rows(features)).scores, low)
-
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_training_is_in_what_is_asked_for(self, small: World, precision: str) -> None:
         features = small.features()
@@ -310,88 +275,3 @@ class TestPrecision:
         lists = lists_of(model, features, knowledge, torch.arange(12))
         assert model(lists).dtype == torch.float32
         assert (torch.bfloat16 in computed) == (precision == "bf16")
-
-
-class TestJudge:
-    @pytest.fixture(scope="class")
-    def trained(self, small: World) -> tuple[Trained, Features, Knowledge]:
-        features = small.features()
-        knowledge = small.knowledge(features)
-        return fit(features, knowledge, ranker(epochs=1)), features, knowledge
-
-    def test_every_response_of_every_list_once(
-        self, trained: tuple[Trained, Features, Knowledge]
-    ) -> None:
-        found, features, knowledge = trained
-        rows = test_rows(features)
-        judged = judge(found.model, features, knowledge, rows)
-        pairs = list(zip(judged.rows.tolist(), judged.responses.tolist(), strict=True))
-        assert knowledge.first is not None
-        assert pairs == [
-            (row, int(knowledge.first[features.list_user[row]]) + sample)
-            for row in rows.tolist()
-            for sample in range(3)
-        ]
-
-    def test_measures_are_those_of_the_scores(
-        self, trained: tuple[Trained, Features, Knowledge]
-    ) -> None:
-        found, features, knowledge = trained
-        ranked = rank(found.model, features, knowledge, test_rows(features))
-        judged = judge(found.model, features, knowledge, test_rows(features))
-        labels = features.labels[torch.from_numpy(ranked.rows)]
-        assert torch.equal(ranked.labels, labels)
-        np.testing.assert_array_equal(judged.ndcg, ndcg(ranked.scores, labels, 5))
-        expected = average_precision(ranked.scores, labels, 5)
-        np.testing.assert_array_equal(judged.average_precision, expected)
-        np.testing.assert_allclose(judged.log_likelihood, log_likelihood(ranked.scores, labels))
-
-    def test_pairs_are_judged_as_all_are(
-        self, trained: tuple[Trained, Features, Knowledge]
-    ) -> None:
-        """The same lists and responses in any order have the same worth."""
-        found, features, knowledge = trained
-        whole = judge(found.model, features, knowledge, test_rows(features))
-        order = np.random.default_rng(0).permutation(len(whole.rows))
-        rows, responses = (torch.from_numpy(v[order]) for v in (whole.rows, whole.responses))
-        pairs = judge_pairs(found.model, features, knowledge, rows, responses)
-        np.testing.assert_array_equal(pairs.rows, whole.rows[order])
-        np.testing.assert_array_equal(pairs.responses, whole.responses[order])
-        np.testing.assert_array_equal(pairs.ndcg, whole.ndcg[order])
-        np.testing.assert_array_equal(pairs.average_precision, whole.average_precision[order])
-        np.testing.assert_allclose(pairs.log_likelihood, whole.log_likelihood[order], rtol=1e-4)
-
-    def test_a_response_of_somebody_else_is_another_input(
-        self, trained: tuple[Trained, Features, Knowledge]
-    ) -> None:
-        found, features, knowledge = trained
-        rows = test_rows(features)[:1].repeat(90)
-        judged = judge_pairs(found.model, features, knowledge, rows, torch.arange(90))
-        assert len(np.unique(judged.log_likelihood)) > 60
-
-    def test_parts_do_not_matter(
-        self, trained: tuple[Trained, Features, Knowledge], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        found, features, knowledge = trained
-        whole = rank(found.model, features, knowledge, test_rows(features)).scores
-        monkeypatch.setattr(ranking, "EVALUATION_ROWS", 7)
-        parts = rank(found.model, features, knowledge, test_rows(features)).scores
-        torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
-
-    def test_without_responses_each_list_is_judged_once(self, small: World) -> None:
-        features = small.features()
-        for kind in ("none", "items"):
-            knowledge = small.told(features, kind)
-            model = fit(features, knowledge, ranker(epochs=1)).model
-            judged = judge(model, features, knowledge, test_rows(features))
-            assert judged.rows.tolist() == test_rows(features).tolist()
-            assert (judged.responses == -1).all()
-
-    def test_means_are_over_a_users_lists_first(
-        self, trained: tuple[Trained, Features, Knowledge]
-    ) -> None:
-        found, features, knowledge = trained
-        judged = judge(found.model, features, knowledge, test_rows(features))
-        owner = features.list_user.numpy()[judged.rows]
-        expected = [judged.ndcg[owner == user].mean() for user in np.unique(owner)]
-        np.testing.assert_allclose(user_means(features, judged), expected)
