@@ -69,6 +69,8 @@ def ranker_card(params: Params, comparison: Comparison, ranker: Ranker) -> str:
 
 def _rendered(template: str, **known: Any) -> str:
     loader = PackageLoader("rec")
-    cards = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True)
+    cards = Environment(
+        loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
     cards.globals |= {"heading": heading, "label": label, "level": level, "summary": summary}
     return cards.get_template(template).render(**known).rstrip() + "\n"

@@ -29,15 +29,23 @@ from stages import layout
 T = TypeVar("T")
 
 
+FEW_LISTS = 3_000  # that a re-ranker has trained on before another process has started
+
+
 def side_by_side(
-    params: Params, function: Callable[..., T], calls: list[tuple[Any, ...]]
+    params: Params,
+    function: Callable[..., T],
+    calls: list[tuple[Any, ...]],
+    lists: int | None = None,
 ) -> list[T]:
     """Results of independent calls, one process of one thread per call on a CPU.
 
     A re-ranker is so small that threads inside it mostly wait for each other: on a busy machine
-    two were ten times slower than one. `function` must be a module's own, for a process to find.
+    two were ten times slower than one. Calls that train on few `lists` are made one after the
+    other, without processes. `function` must be a module's own, for a process to find.
     """
-    workers = min(len(calls), params.machine.threads or cores())
+    few = lists is not None and lists <= FEW_LISTS
+    workers = 1 if few else min(len(calls), params.machine.threads or cores())
     if workers == 1 or device() == "cuda":
         torch.set_num_threads(1)
         return [function(*call) for call in calls]
@@ -61,6 +69,11 @@ def features(params: Params, protocol: str | None = None) -> Features:
         params.ranker.history,
         (params.data.rating_minimum, params.data.rating_maximum),
     )
+
+
+def lists() -> int:
+    """How many lists there are, of each protocol."""
+    return read_table(layout.LISTS, LISTS).height
 
 
 def judged_rows(built: Features) -> Tensor:

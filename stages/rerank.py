@@ -29,7 +29,7 @@ def main(params: Params, variant: str, backbone: str, seed: int) -> None:
     is_policy(variant, params.policies)
     names = inputs.protocols()
     calls = [(params, variant, backbone, seed, protocol) for protocol in names]
-    tables, curves = zip(*inputs.side_by_side(params, run, calls), strict=True)
+    tables, curves = zip(*inputs.side_by_side(params, run, calls, inputs.lists()), strict=True)
     runs = pl.concat(tables).sort("variant", "protocol", "list", "sample")
     write_table(runs, layout.runs(variant, backbone, seed), RUNS)
     described = {"variant": variant, "backbone": backbone, "seed": seed}

@@ -65,6 +65,24 @@ class Inputs(nn.Module):
             self.match = nn.ModuleList(nn.Linear(width, hidden, bias=False) for _ in texts)
         if shape.texts and config.similarity:
             self.similarity = nn.Linear(shape.texts, hidden, bias=False)
+        self._start_as_one()
+
+    @torch.no_grad()
+    def _start_as_one(self) -> None:
+        """Scale the first weights of what is added up to those of one layer over all of it.
+
+        Each layer's own start would make the sum grow with every kind of knowledge.
+        """
+        added = [self.candidate]
+        if self.attends:
+            added += [self.attention.output, self.attention.match]
+        if self.shape.dimension:
+            added += [self.item_text, *self.user_text, *self.match]
+        if self.shape.texts and self.config.similarity:
+            added.append(self.similarity)
+        total = sum(layer.in_features for layer in added)
+        for layer in added:
+            layer.weight.mul_(math.sqrt(layer.in_features / total))
 
     def prepared(self, knowledge: Knowledge | None) -> Knowledge | None:
         """Text vectors as `forward` takes them, centred on the means that the adaptor holds."""
