@@ -58,7 +58,7 @@ def _where(one: Link) -> str:
     side = "includes" if one.high >= one.null else "lies below"
     label = one.label[:1].lower() + one.label[1:]
     return (
-        f"{label}, is {figure(one)} ({one.unit}, {one.users:,} users), an interval that {side} the "
+        f"{label} is {figure(one)} ({one.unit}, {one.users:,} users), an interval that {side} the "
         f"null value {null}"
     )
 

@@ -24,7 +24,7 @@ class TestSentence:
         text = sentence(1, chain(best=(0.0, -0.001, 0.001))[::-1])
         assert text.startswith(
             "Round 1: the first link that does not hold is “The reward of a user's responses is "
-            "reliable”: figure of reliability, is .020 [−.010, .050] (correlation, 1,500 users), "
+            "reliable”: figure of reliability is .020 [−.010, .050] (correlation, 1,500 users), "
             "an interval that includes the null value .000."
         )
 
