@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
-from rec.config import Data, Evaluate, Machine, Params
+from rec.config import Data, Evaluate, Knowledge, Machine, Params
 from rec.files import read_json, write_json
 from rec.knowledge import vectors_table
 from rec.mediation.links import Link, read_links
@@ -41,6 +41,7 @@ def params() -> Params:
     return Params(
         seed=SEED,
         data=Data(rating_minimum=1.0, rating_maximum=5.0),
+        knowledge=Knowledge(text="response"),
         ranker=ranker(),
         evaluate=Evaluate(bootstrap=200),
         machine=Machine(threads=1),
@@ -52,6 +53,7 @@ def params() -> Params:
 def write_inputs(made: World, fresh: pl.DataFrame) -> None:
     """What the stage reads in round 1; `fresh` are the vectors of policy 1."""
     schema = vectors_schema(DIMENSION)
+    write_json(layout.PREPARED, {"protocols": ["popularity"]})
     write_table(made.items, layout.ITEMS, ITEMS)
     write_table(made.interactions, layout.INTERACTIONS, INTERACTIONS)
     write_table(made.lists, layout.LISTS, LISTS)
@@ -153,4 +155,4 @@ def test_a_response_of_a_user_without_a_prompt() -> None:
     write_table(short, layout.HISTORY_VECTORS, vectors_schema(DIMENSION))
     result = run()
     assert result.exit_code == 1
-    assert "0.parquet: a response has no prompt" in result.output
+    assert "responses.parquet: a response has no prompt" in result.output
