@@ -129,6 +129,7 @@ def _check_relations(params: Params, name: str) -> None:
     _check_rounds(params, name)
     _check_server(params, name)
     _check_alignment(params, name)
+    _check_mir(params, name)
     _check_variants(params, name)
     prepare, data, ranker = params.prepare, params.data, params.ranker
     size, test = prepare.list_size, prepare.test_share
@@ -217,6 +218,13 @@ def _check_variants(params: Params, name: str) -> None:
     else:
         allowed = "no list was shown; leave shown out, or set data.tabular.impressions.file"
     _require(("shown" in orders) == bool(shown), name, "orders", orders, allowed)
+
+
+def _check_mir(params: Params, name: str) -> None:
+    """MIR has a half of its hidden states for each direction of the history."""
+    if "mir" in (*params.rerank.backbones, params.reward.backbone):
+        hidden = params.ranker.hidden
+        _require(hidden % 2 == 0, name, "ranker.hidden", hidden, "must be even for mir")
 
 
 def _check_rounds(params: Params, name: str) -> None:

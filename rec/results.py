@@ -148,7 +148,8 @@ def basis(comparison: Comparison) -> list[str]:
         "lists and responses, then over seeds and re-rankers.",
         "Low and high: the 95% bootstrap interval over users and seeds "
         f"({comparison.bootstrap} resamples). Differences are paired, in NDCG@5 points (x100).",
-        f"p: sign-flip test over users ({comparison.permutations} permutations), after Holm's "
+        f"p: the larger of a sign-flip test over users ({comparison.permutations} permutations) "
+        "and a t-test over users and seeds, after Holm's "
         f"correction for the {count(compared, 'comparison')} of a protocol; a dash: not tested. "
         "Significant: p is at most 0.05 and the interval excludes 0.",
     ]
@@ -274,11 +275,14 @@ def _power_note(comparison: Comparison, first: Difference) -> str:
     power = comparison.power
     if power is None or first.significant or (power.of, power.to) != (first.of, first.to):
         return ""
+    needed = "more seeds, whatever the users"
+    if power.users_needed is not None:
+        needed = count(power.users_needed, "user")
     return (
-        f" {count(power.users, 'user')} can show a first difference of "
-        f"{100 * power.detectable:.2f} points or more at 80% power, by the spread that was seen; "
-        f"to show {SHARE:.1%} of the base LLM's value ({100 * power.sought:.2f} points) would take "
-        f"{count(power.users_needed, 'user')}."
+        f" {count(power.users, 'user')} and {count(power.seeds, 'seed')} can show a first "
+        f"difference of {100 * power.detectable:.2f} points or more at 80% power, by the spread "
+        f"that was seen and without correction; to show {SHARE:.1%} of the base LLM's value "
+        f"({100 * power.sought:.2f} points) would take {needed}."
     )
 
 

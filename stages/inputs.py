@@ -23,6 +23,7 @@ from rec.rerank.features import (
 )
 from rec.rerank.ranking import positive_rows
 from rec.rerank.variants import HISTORY, NOISE, NONE, is_policy
+from rec.seeds import derive_seed
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_protocols, read_table
 from stages import layout
 
@@ -82,8 +83,8 @@ def judged_rows(built: Features) -> Tensor:
     return positive_rows(built, users, "validation and test")
 
 
-def knowledge(built: Features, variant: str, params: Params) -> Knowledge | None:
-    """The text vectors that a variant gives to the re-ranker; None for no text."""
+def knowledge(built: Features, variant: str, params: Params, seed: int) -> Knowledge | None:
+    """The text vectors that a variant gives to the re-ranker of a seed; None for no text."""
     told = is_policy(variant, params.policies)
     if variant == NONE:
         return None
@@ -93,7 +94,7 @@ def knowledge(built: Features, variant: str, params: Params) -> Knowledge | None
     if variant == HISTORY:
         return user_knowledge(built, items, read_vectors(layout.HISTORY_VECTORS), prompts())
     if variant == NOISE:
-        return random_knowledge(built, items.dimension, params.seed)
+        return random_knowledge(built, items.dimension, derive_seed(params.seed, seed))
     return items
 
 

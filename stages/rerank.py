@@ -42,7 +42,7 @@ def run(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """One re-ranker: its RUNS rows and its training curve. The main protocol's is saved."""
     features = inputs.features(params, protocol)
-    knowledge = inputs.knowledge(features, variant, params)
+    knowledge = inputs.knowledge(features, variant, params, seed)
     users, valid = features.users_of("train"), features.users_of("valid")
     trained = train(features, knowledge, params.ranker, backbone, seed, users, valid)
     if protocol == inputs.protocols()[0]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from rec.comparison.cells import Cells, cells
+from rec.comparison.components import components, two_way_p
 from rec.comparison.intervals import ends, resampled_means
 from rec.comparison.names import last_round, round_number
 from rec.comparison.power import Power, power
@@ -67,7 +68,9 @@ def pairs(variants: Sequence[str]) -> list[Pair]:
         ("history", NONE),
         ("items", NONE),
         ("noise", NONE),
+        (BASE, "noise"),
         ("sft", BASE),
+        (last, "sft"),
         *((name, BASE) for name in rounds),
     ]
     return [pair for pair in dict.fromkeys(wanted) if set(pair) <= set(variants)]
@@ -141,7 +144,9 @@ def _tested(variants: list[str], table: Array, means: Array, draws: Draws) -> li
     of, to = _places(variants, compared)
     paired = table[:, :, of] - table[:, :, to]  # [seeds, users, pairs]
     levels = table.mean(axis=(0, 1))
-    p = sign_flip(paired.mean(axis=0), draws.permutations, draws.seed).tolist()
+    over_users = sign_flip(paired.mean(axis=0), draws.permutations, draws.seed)
+    over_both = [two_way_p(paired[:, :, n]) for n in range(len(compared))]
+    p = np.maximum(over_users, over_both).tolist()
     names = [" ".join(pair) for pair in compared]
     corrected = holm(dict(zip(names, p, strict=True)))
     estimates = _differences(variants, levels, means, compared)
@@ -200,14 +205,15 @@ def main_pair(variants: Sequence[str]) -> Pair:
 
 
 def main_power(found: Cells) -> Power:
-    """The power of the main comparison, averaged over backbones and seeds."""
+    """The power of the main comparison, averaged over backbones."""
     of, to = main_pair(found.variants)
-    paired = (found.of(of) - found.of(to)).mean(axis=0)
+    paired = found.of(of) - found.of(to)
     base = float(found.of(BASE).mean())
-    value = power(of, to, len(found.users), effect(paired).deviation, base)
-    figures = (value.deviation, value.sought, value.detectable)
-    deviation, sought, detectable = map(_rounded, figures)
-    return Power(of, to, value.users, deviation, sought, value.users_needed, detectable)
+    seeds, users = paired.shape
+    value = power(of, to, users, seeds, components(paired), base)
+    figures = (value.sought, value.detectable)
+    sought, detectable = map(_rounded, figures)
+    return Power(of, to, users, seeds, sought, value.users_needed, detectable)
 
 
 def history_slices(
@@ -217,7 +223,7 @@ def history_slices(
     slices = []
     for name in HISTORIES:
         users = thirds.get(name, set()) & set(found.users)
-        if users:
+        if len(users) > 1:
             count = sum(lists[user] for user in users)
             slices.append(_slice("history", name, found.among(users), count, draws))
     return slices
@@ -230,6 +236,8 @@ def popularity_slices(by_class: pl.DataFrame, draws: Draws) -> list[Slice]:
         table = by_class.filter(pl.col(CLASS) == name)
         if len(table):
             found = cells(table, MEASURE)
+            if len(found.users) < 2:
+                continue  # one user says nothing about others
             first = table.row(0, named=True)
             keys = [pl.col(k) == first[k] for k in ("backbone", "variant", "seed")]
             count = int(table.filter(*keys)["lists"].sum())

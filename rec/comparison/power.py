@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from rec.comparison.components import Components
+
 POWER = 0.8
 LEVEL = 0.05
 #: The difference that is looked for: so much of the base LLM's value.
@@ -14,49 +16,57 @@ SHARE = 0.005
 
 @dataclass(frozen=True)
 class Power:
-    """What a paired comparison over users can show, at 80% power and two-sided alpha 0.05.
+    """What a paired comparison can show, at 80% power and two-sided alpha 0.05.
 
-    The normal approximation, from the spread over users of the differences that were seen; for one
-    comparison alone, without correction for others, and with the seeds as they are.
+    The normal approximation, from the variance over users, seeds and the rest that was seen; for
+    one comparison alone, without correction for others.
     """
 
     of: str  # slugs of the variants that were compared
     to: str
     users: int
-    deviation: float  # standard deviation of the paired differences over users
+    seeds: int
     sought: float  # the difference that is looked for: 0.5% of the base LLM's value
-    users_needed: int  # to find a difference of `sought`
+    users_needed: int | None  # to find it with as many seeds; None: no number of users would do
     detectable: float  # the difference that `users` can find
 
 
-def users_needed(deviation: float, difference: float) -> int:
-    """How many users it takes to find a mean `difference`, of paired ones with this `deviation`.
+def users_needed(spread: Components, seeds: int, difference: float) -> int | None:
+    """How many users it takes to find a mean `difference` with so many seeds, 2 or more.
 
-    n = ((z(1 - alpha/2) + z(power)) * deviation / difference)^2, 2 or more.
+    The variance of the mean is users / n + seeds / S + rest / (n S); it must be that of a
+    difference z(1 - alpha/2) + z(power) = 2.802 standard errors from 0. None where the seeds alone
+    are too much.
 
-    By hand: z(0.975) + z(0.8) = 1.960 + 0.842 = 2.802; a difference of a tenth of the deviation
+    By hand: without any spread between seeds, a difference of a tenth of the deviation over users
     takes 28.02^2 = 785 users.
 
-    >>> users_needed(1.0, 0.1)
+    >>> users_needed(Components(1.0, 0.0, 0.0), 3, 0.1)
     785
+    >>> users_needed(Components(1.0, 1.0, 0.0), 3, 0.1) is None
+    True
     """
-    return max(2, math.ceil((_distance() * deviation / difference) ** 2 - 1e-9))
+    left = (difference / _distance()) ** 2 - spread.seeds / seeds
+    if left <= 0:
+        return None
+    return max(2, math.ceil((spread.users + spread.rest / seeds) / left - 1e-9))
 
 
-def detectable(deviation: float, users: int) -> float:
-    """The mean difference that so many users find with 80% power.
+def detectable(spread: Components, users: int, seeds: int) -> float:
+    """The mean difference that so many users and seeds find with 80% power.
 
-    >>> round(detectable(1.0, 785), 3)
+    >>> round(detectable(Components(1.0, 0.0, 0.0), 785, 3), 3)
     0.1
     """
-    return _distance() * deviation / math.sqrt(users)
+    variance = spread.users / users + spread.seeds / seeds + spread.rest / (users * seeds)
+    return _distance() * math.sqrt(variance)
 
 
-def power(of: str, to: str, users: int, deviation: float, base: float) -> Power:
+def power(of: str, to: str, users: int, seeds: int, spread: Components, base: float) -> Power:
     """The power of the comparison of two variants, where the base LLM's value is `base`."""
     sought = SHARE * base
-    needed = users_needed(deviation, sought) if sought > 0 else 0
-    return Power(of, to, users, deviation, sought, needed, detectable(deviation, users))
+    needed = users_needed(spread, seeds, sought) if sought > 0 else 0
+    return Power(of, to, users, seeds, sought, needed, detectable(spread, users, seeds))
 
 
 def _distance() -> float:

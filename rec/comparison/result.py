@@ -41,15 +41,12 @@ class Difference:
     users_better: float  # share of users
     users_worse: float
     by_seed: list[float]  # the mean difference with each seed, in the order of the seeds
-    p: float  # of the sign-flip test over users
+    p: float  # the larger of the sign-flip test over users and the t-test over users and seeds
     p_holm: float  # corrected within the family
 
     @property
     def significant(self) -> bool:
-        """Whether the corrected p is at most 0.05 and the interval excludes 0.
-
-        The test is over users with the seeds as they are; the interval is over seeds as well.
-        """
+        """Whether the corrected p is at most 0.05 and the interval excludes 0."""
         return self.p_holm <= LEVEL and self.estimate.excludes_zero
 
     @property

@@ -20,6 +20,7 @@ from rec.mediation.links import (
 )
 from rec.mediation.resampling import estimate, mean_of
 from rec.mediation.texts import SPLITS
+from rec.tables import ALL_FOLDS
 
 
 def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[Link]:
@@ -166,8 +167,13 @@ def fresh_links(
     `before` and `after` are SCORES of the same reward models; `splits` has user and split. No
     pair of a validation user was trained on, and no model that scores a train user saw that user.
     The models learned from responses of the policy before: those of the policy after may be a
-    little strange to them.
+    little strange to them. They stopped early at the epoch that was best on the validation users
+    with sample 0 of the policy before, which therefore does not count where there are others.
     """
+    selected = pl.col("fold") == ALL_FOLDS
+    unselected = before.filter(~selected | (pl.col("sample") > 0))
+    if unselected.filter(selected).height:  # else those users have one response alone
+        before = unselected
     means = [
         table.group_by("user").agg(pl.col("ndcg@5").mean().alias(name))
         for table, name in ((before, "before"), (after, "after"))

@@ -37,8 +37,9 @@ def attention_rank(scores: Tensor, labels: Tensor) -> Tensor:
     """Attention rank loss of DLCM (arXiv 1804.05936, section 4.4); SetRank is trained with it too.
 
     The cross-entropy of each item's share of attention: the labels' shares are uniform over the
-    positives, the scores' shares are their softmax. KAR's code cuts both at scores of 0, below
-    which an item has no gradient; the softmax does not. 0 without a positive.
+    positives (graded ones weigh in proportion), the scores' shares are their softmax. KAR's code
+    cuts both at scores of 0, below which an item has no gradient; the softmax does not. 0 without a
+    positive.
 
     Two equal scores, the second liked: each has share 1/2 of a wanted 0 and 1, 2 log 2 in all.
 

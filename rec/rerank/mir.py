@@ -16,13 +16,17 @@ FIELDS = 4  # parts of a vector that interact with each other as features
 class MIR(nn.Module):
     """Candidates as a set, the history as a list, and attention between them (SLAttention).
 
-    Cross-item interaction: self-attention over the set gives V = [x, attended x], a bidirectional
-    LSTM over the history gives Q = [q, states]. Set-to-list interaction: the affinity of item i and
-    interaction j is V_i W Q_j (items) plus the weighted affinities of all pairs of their fields
-    (features), which fades with the age of the interaction at a rate that the history decides.
-    Through it each item gathers the history and each interaction the set. A perceptron scores
-    [V_i, history as i sees it, set as the history sees it]. Permuting the candidates permutes the
-    scores; the order of the history matters.
+    Cross-item interaction: self-attention over the set gives V = [x, attended x], LSTMs in both
+    directions over the history give Q = [q, states]. Set-to-list interaction: the affinity of item
+    i and interaction j is tanh of V_i W Q_j (items) plus the weighted affinities of all pairs of
+    their fields (features). Each item gathers the history by the softmax of its affinities, less a
+    rate times the age of the interaction, which the history decides (long and short interests);
+    each interaction gathers the set. A perceptron scores [V_i, history as i sees it, set as the
+    history sees it]. Permuting the candidates permutes the scores; the order of the history
+    matters.
+
+    It departs from the paper where the paper maps affinities once more before its softmax, and
+    multiplies them by the decay: there an old interaction of negative affinity would gain weight.
 
     KAR's code differs: a GRU in place of the LSTM; no fading; attention weights with a column per
     place, which make scores depend on the order of the set; and its adaptor's output goes unused.
@@ -60,8 +64,10 @@ class MIR(nn.Module):
         history = history * past.unsqueeze(-1)
         read = self._read(history, past) * past.unsqueeze(-1)
         interactions = torch.cat([history, read], dim=-1)
-        affinity = self._affinity(candidates, interactions, past)
-        seen = _weights(affinity, past.unsqueeze(1), 2) @ interactions
+        affinity = self._affinity(candidates, interactions)
+        age = torch.arange(past.shape[1] - 1, -1, -1, device=past.device, dtype=affinity.dtype)
+        faded = affinity - self._fading(history, past) * age
+        seen = _weights(faded, past.unsqueeze(1), 2) @ interactions
         gathered = _weights(affinity, mask.unsqueeze(2), 1).transpose(1, 2) @ candidates
         whole = (gathered * past.unsqueeze(-1)).sum(1) / past.sum(1, keepdim=True).clamp(min=1)
         parts = [candidates, seen, whole.unsqueeze(1).expand_as(candidates)]
@@ -79,21 +85,19 @@ class MIR(nn.Module):
         backwards, _ = self.backwards(history.flip(1))
         return torch.cat([forwards.take_along_dim(back, 1), backwards.flip(1)], dim=-1)
 
-    def _affinity(self, candidates: Tensor, interactions: Tensor, past: Tensor) -> Tensor:
-        """[B, n, 2h] and [B, H, 2h] to [B, n, H]: items and features, fading with age."""
+    def _affinity(self, candidates: Tensor, interactions: Tensor) -> Tensor:
+        """[B, n, 2h] and [B, H, 2h] to [B, n, H]: of items and of features, in -1 to 1."""
         items = self.items(candidates)
         features = self.features(_fields(candidates)).flatten(-2)
-        mixed = torch.einsum("fg,bjgd->bjfd", self.fields, _fields(interactions))
-        affinity = items @ interactions.transpose(1, 2)
-        affinity = affinity + features @ mixed.flatten(-2).transpose(1, 2)
-        length = past.shape[1]
-        age = torch.arange(length - 1, -1, -1, device=past.device, dtype=affinity.dtype)
-        count = past.sum(1, keepdim=True).clamp(min=1)
-        half = interactions.shape[-1] // 2
-        mean = interactions[..., :half].sum(1) / count
-        rate = functional.softplus(self.fading(mean) - 2.0).unsqueeze(-1)
-        faded = torch.tanh(affinity / interactions.shape[-1] ** 0.5) * torch.exp(-rate * age)
-        return faded
+        mixed = torch.einsum("fg,bjgd->bjfd", self.fields, _fields(interactions)).flatten(-2)
+        affinity = (items @ interactions.transpose(1, 2)) + (features @ mixed.transpose(1, 2))
+        return torch.tanh(affinity / interactions.shape[-1] ** 0.5)
+
+    def _fading(self, history: Tensor, past: Tensor) -> Tensor:
+        """How fast interactions lose weight, by the mean of the history: [B, 1, 1], 0 or more."""
+        mean = history.sum(1) / past.sum(1, keepdim=True).clamp(min=1)
+        rate: Tensor = functional.softplus(self.fading(mean) - 2.0)
+        return rate.unsqueeze(-1)
 
 
 def _fields(vectors: Tensor) -> Tensor:

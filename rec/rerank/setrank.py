@@ -13,7 +13,8 @@ from rec.rerank.losses import attention_rank
 class SetRank(nn.Module):
     """Multi-head self-attention blocks over the set of items (SetRank-MSAB, section 4.2).
 
-    It knows no positions: permuting the list permutes the scores (section 4.4). A row-wise
+    It knows neither positions nor the ordinal embeddings of an initial ranking, an option of the
+    paper (section 4.1): permuting the list permutes the scores (section 4.4). A row-wise
     feed-forward net gives the score (section 4.3).
 
     KAR's code differs: one attention layer without residual, norm and feed-forward net, its states

@@ -9,6 +9,7 @@ import pytest
 
 from rec.comparison import families, names
 from rec.comparison.cells import cells
+from rec.comparison.components import components
 from rec.comparison.families import Draws, compare, family, main_pair, main_power, pairs
 from rec.comparison.names import in_order, label, last_round, slug
 from rec.comparison.power import users_needed
@@ -167,7 +168,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     found = cells(cells_table({"none": base, "0": base, "1": one}), "ndcg@5")
     gained = family(found, "popularity", "ndcg@5", "", Draws(400, 9999, 1)).comparisons[0]
     assert gained.by_seed == [0.06, -0.04]
-    assert gained.p_holm < 0.01
+    assert gained.p > 0.5  # seeds that disagree, whatever the users say
     assert (gained.estimate.low, gained.estimate.high) == (-0.04, 0.06)
     assert not gained.significant
 
@@ -175,9 +176,10 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 def test_power_is_of_the_main_comparison() -> None:
     found = main_power(by_hand())
     assert (found.of, found.to, found.users) == ("round_1", "base", 3)
-    assert found.deviation == pytest.approx(0.026458, abs=1e-6)
     assert found.sought == 0.003
-    assert found.users_needed == users_needed(0.026457513, 0.003)
+    paired = by_hand().of("round_1") - by_hand().of("base")
+    assert found.seeds == len(paired)
+    assert found.users_needed == users_needed(components(paired), len(paired), 0.003)
 
 
 def test_slices_hold_the_main_differences_of_their_users_and_lists() -> None:

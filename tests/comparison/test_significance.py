@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.stats import ttest_1samp
 
+from rec.comparison import components as components_module
 from rec.comparison import power, significance
+from rec.comparison.components import Components, components, two_way_p
 from rec.comparison.power import detectable, users_needed
 from rec.comparison.significance import effect, holm, sign_flip
 
@@ -106,30 +109,87 @@ class TestEffect:
         assert effect(np.zeros(4)).better == effect(np.zeros(4)).worse == 0
 
 
+def crossed(
+    rng: np.random.Generator, seeds: int, users: int, spread: Components, mean: float = 0.0
+) -> np.ndarray:
+    """Differences [seeds, users] with these variances."""
+    of_user = rng.normal(0, np.sqrt(spread.users), users)
+    of_seed = rng.normal(0, np.sqrt(spread.seeds), (seeds, 1))
+    return mean + of_user + of_seed + rng.normal(0, np.sqrt(spread.rest), (seeds, users))
+
+
+class TestTwoWay:
+    def test_one_seed_is_the_t_test_over_users(self) -> None:
+        values = np.random.default_rng(1).normal(0.1, 0.3, (1, 20))
+        assert two_way_p(values) == pytest.approx(float(ttest_1samp(values[0], 0).pvalue))
+
+    def test_seeds_alike_change_nothing(self) -> None:
+        values = np.random.default_rng(2).normal(0.1, 0.3, 20)
+        assert two_way_p(np.stack([values] * 4)) == pytest.approx(
+            float(ttest_1samp(values, 0).pvalue)
+        )
+
+    @pytest.mark.parametrize("seeds", [3, 5])
+    def test_an_effect_of_the_seeds_alone_is_found_as_often_as_chance_allows(
+        self, seeds: int
+    ) -> None:
+        """With seeds that differ and many users, a test over users alone would find it often."""
+        rng, spread = np.random.default_rng(3), Components(3e-4, 4e-5, 2e-3)
+        found = [two_way_p(crossed(rng, seeds, 230, spread)) < 0.05 for _ in range(1500)]
+        assert np.mean(found) < 0.075
+
+    def test_a_real_difference_is_found(self) -> None:
+        rng, spread = np.random.default_rng(4), Components(3e-4, 1e-6, 2e-3)
+        found = [two_way_p(crossed(rng, 5, 230, spread, 0.01)) < 0.05 for _ in range(200)]
+        assert np.mean(found) > 0.9
+
+    def test_no_spread(self) -> None:
+        assert two_way_p(np.zeros((3, 5))) == 1.0
+        assert two_way_p(np.full((3, 5), 0.1)) == 0.0
+
+    def test_components_are_those_that_made_the_values(self) -> None:
+        rng, spread = np.random.default_rng(5), Components(4.0, 1.0, 0.25)
+        found = [components(crossed(rng, 6, 300, spread)) for _ in range(200)]
+        assert np.mean([c.users for c in found]) == pytest.approx(4.0, rel=0.05)
+        assert np.mean([c.seeds for c in found]) == pytest.approx(1.0, rel=0.15)
+        assert np.mean([c.rest for c in found]) == pytest.approx(0.25, rel=0.05)
+
+
 class TestPower:
     def test_users_needed_detect_the_difference(self) -> None:
         """4,000 experiments with so many users find it about 80% of the time."""
-        needed = users_needed(0.2, 0.03)
+        needed = users_needed(Components(0.04, 0.0, 0.0), 3, 0.03)
         assert needed == 349  # (2.8016 * 0.2 / 0.03)^2 = 348.8
         samples = np.random.default_rng(1).normal(0.03, 0.2, (4000, needed))
         z = samples.mean(1) / (samples.std(1, ddof=1) / np.sqrt(needed))
         assert (np.abs(z) > 1.96).mean() == pytest.approx(0.8, abs=0.02)
 
-    @given(st.floats(0.001, 2), st.integers(2, 10**6))
-    def test_needed_and_detectable_are_inverse(self, deviation: float, users: int) -> None:
-        assert users_needed(deviation, detectable(deviation, users)) == users
+    @given(st.floats(1e-6, 4), st.floats(0, 4), st.integers(1, 9), st.integers(2, 10**6))
+    def test_needed_and_detectable_are_inverse(
+        self, of_users: float, rest: float, seeds: int, users: int
+    ) -> None:
+        spread = Components(of_users, 0.0, rest)
+        needed = users_needed(spread, seeds, detectable(spread, users, seeds))
+        assert needed is not None and abs(needed - users) <= 1 + users * 1e-9
+
+    def test_seeds_that_differ_too_much_are_not_made_up_for_by_users(self) -> None:
+        spread = Components(0.01, 0.01, 0.01)
+        assert users_needed(spread, 3, 0.01) is None
+        assert users_needed(spread, 10**6, 0.01) is not None
 
     def test_no_spread_needs_no_more_than_a_pair(self) -> None:
-        assert users_needed(0.0, 0.1) == 2 and detectable(0.0, 10) == 0
+        nothing = Components(0.0, 0.0, 0.0)
+        assert users_needed(nothing, 3, 0.1) == 2 and detectable(nothing, 10, 3) == 0
 
     def test_sought_is_half_a_percent_of_the_base(self) -> None:
-        found = power.power("round_1", "base", 100, 0.1, 0.6)
+        spread = Components(0.01, 0.0, 0.0)
+        found = power.power("round_1", "base", 100, 3, spread, 0.6)
         assert found.sought == pytest.approx(0.003)
-        assert found.users_needed == users_needed(0.1, 0.003) == 8721
+        assert found.users_needed == users_needed(spread, 3, 0.003) == 8721
         assert found.detectable == pytest.approx(0.028016, abs=1e-6)
 
 
 def test_examples_of_the_docstrings() -> None:
-    for module in (power, significance):
+    for module in (components_module, power, significance):
         found = doctest.testmod(module)
         assert found.failed == 0 and found.attempted

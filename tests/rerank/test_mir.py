@@ -47,9 +47,9 @@ def by_hand(made: MIR, items: Tensor, history: Tensor) -> Tensor:
                 for g in range(FIELDS):
                     pair = (made.features.weight @ ours[f]) @ theirs[g]
                     total = total + made.fields[f, g] * pair
-            age = len(history) - 1 - j
-            affinity[i, j] = (torch.tanh(total / (2 * HIDDEN) ** 0.5) * torch.exp(-rate * age))[0]
-    seen = affinity.softmax(1) @ interactions
+            affinity[i, j] = torch.tanh(total / (2 * HIDDEN) ** 0.5)
+    age = torch.arange(len(history) - 1, -1, -1)
+    seen = (affinity - rate * age).softmax(1) @ interactions
     whole = (affinity.softmax(0).T @ candidates).mean(0)
     parts = zip(candidates, seen, strict=True)
     return torch.stack([made.score(torch.cat([v, s, whole]))[0] for v, s in parts])
@@ -65,15 +65,16 @@ def test_equals_the_docstring_written_out() -> None:
 
 
 def test_what_is_long_ago_fades() -> None:
-    """With a high rate the affinities of all but the last interaction are 0."""
+    """A high rate leaves the last interaction alone: another weighing of the same history."""
     made = model()
     items, mask, history, past = states()
-    plain = made._affinity(torch.randn(4, 4, 16), torch.randn(4, 5, 16), past)
+    plain = made(items, mask, history, past)
     made.fading.bias.add_(50.0)
-    faded = made._affinity(torch.randn(4, 4, 16), torch.randn(4, 5, 16), past)
-    assert faded[..., :-1].abs().max() < 1e-6
-    assert plain[..., 0].abs().max() > 1e-3 and faded[..., -1].abs().max() > 1e-3
-    assert made(items, mask, history, past).isfinite().all()
+    faded = made(items, mask, history, past)
+    assert faded.isfinite().all()
+    rate = made._fading(history, past)
+    assert (rate > 40).all()
+    assert not torch.allclose(plain[mask], faded[mask])
 
 
 def test_it_is_trained_item_by_item() -> None:

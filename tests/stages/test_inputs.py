@@ -77,18 +77,18 @@ class TestKnowledge:
         ],
     )
     def test_texts(self, built: Features, variant: str, text: str, texts: int, rows: int) -> None:
-        found = inputs.knowledge(built, variant, params(text))
+        found = inputs.knowledge(built, variant, params(text), 1)
         assert found is not None and found.dimension == DIMENSION
         assert found.texts == texts
         assert (0 if found.users is None else len(found.users)) == rows
 
     def test_none_is_told_nothing(self, built: Features) -> None:
-        assert inputs.knowledge(built, "none", params()) is None
+        assert inputs.knowledge(built, "none", params(), 1) is None
 
     def test_items_are_the_same_for_all_but_noise(self, built: Features) -> None:
         tables = {}
         for variant in ("items", "history", "0", "1", "noise"):
-            found = inputs.knowledge(built, variant, params())
+            found = inputs.knowledge(built, variant, params(), 1)
             assert found is not None
             tables[variant] = found.items
         for variant in ("history", "0", "1"):
@@ -96,8 +96,8 @@ class TestKnowledge:
         assert not torch.equal(tables["noise"], tables["items"])
 
     def test_each_policy_has_its_own_responses(self, made: World, built: Features) -> None:
-        base, other = (inputs.knowledge(built, policy, params()) for policy in ("0", "1"))
-        joint = inputs.knowledge(built, "0", params("joint"))
+        base, other = (inputs.knowledge(built, policy, params(), 1) for policy in ("0", "1"))
+        joint = inputs.knowledge(built, "0", params("joint"), 1)
         for found, samples in ((base, [0, 1]), (other, [1]), (joint, [10, 11])):
             assert found is not None and found.samples is not None
             assert found.samples.tolist() == samples * 20
@@ -106,15 +106,15 @@ class TestKnowledge:
         assert torch.equal(base.users[1::2], other.users)
 
     def test_a_history_stands_beside_each_response(self, built: Features) -> None:
-        both = inputs.knowledge(built, "0", params("both"))
-        history = inputs.knowledge(built, "history", params())
+        both = inputs.knowledge(built, "0", params("both"), 1)
+        history = inputs.knowledge(built, "history", params(), 1)
         assert both is not None and both.users is not None
         assert history is not None and history.users is not None
         assert torch.equal(both.users[:, 1], history.users[:, 0].repeat_interleave(2, 0))
 
     def test_noise_is_told_by_the_seed(self, built: Features) -> None:
         first, again, other = (
-            inputs.knowledge(built, "noise", params(seed=seed)) for seed in (1, 1, 2)
+            inputs.knowledge(built, "noise", params(seed=seed), 1) for seed in (1, 1, 2)
         )
         assert first is not None and again is not None and other is not None
         assert torch.equal(first.items, again.items)
@@ -122,7 +122,7 @@ class TestKnowledge:
 
     def test_a_policy_that_is_not_there(self, built: Features) -> None:
         with pytest.raises(RecError, match="variant 'sft' does not exist"):
-            inputs.knowledge(built, "sft", params())
+            inputs.knowledge(built, "sft", params(), 1)
 
 
 def who(number: int) -> tuple[int, int, int]:
