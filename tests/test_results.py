@@ -64,7 +64,7 @@ def test_table_shows_the_comparison_with_the_base() -> None:
     made = told(comparison(), "round_2", "base", **yes)
     made = told(made, "base", "none", p_holm=0.2)
     main = text_tables(made, METRICS).split("\n\n")[0].splitlines()
-    cells = {line[:24].strip(): line.split() for line in main}
+    cells = {line[:22].strip(): line.split() for line in main}
     assert cells["DPO4Rec, round 2"][-2:] == ["<0.001", "yes"]
     assert cells["No knowledge"][-2:] == ["0.200", "no"]
     assert cells["Random order"][-2:] == ["-", "-"]
@@ -121,9 +121,9 @@ def test_summary_follows_the_numbers() -> None:
         "points (95% interval -0.18 to +0.34, Holm-corrected p = 0.400: not significant); from "
         "history text without an LLM by -2.00 points (95% interval -3.00 to -1.00, Holm-corrected "
         "p = 0.030: significant); from no knowledge by +5.00 points (95% interval +1.00 to +9.00, "
-        "Holm-corrected p <0.001: significant). 12 users can show a first difference of 1.24 "
-        "points or more at 80% power, by the spread that was seen; to show 0.5% of the base "
-        "LLM's value (0.31 points) would take 4,100 users."
+        "Holm-corrected p <0.001: significant). 12 users and 2 seeds can show a "
+        "first difference of 1.24 points or more at 80% power, by the spread that was seen and without "
+        "correction; to show 0.5% of the base LLM's value (0.31 points) would take 4,100 users."
     )
 
 

@@ -16,7 +16,7 @@ LABELS = {
     "popularity": "Popularity",
     "random": "Random order",
     "none": "No knowledge",
-    "noise": "Random vectors (control)",
+    "noise": "Random vectors",
     "items": "Item text only",
     "history": "History text, no LLM",
     "base": "Base LLM (KAR)",

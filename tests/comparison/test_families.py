@@ -92,7 +92,9 @@ def test_comparisons_in_order_and_each_once() -> None:
         ("history", "none"),
         ("items", "none"),
         ("noise", "none"),
+        ("base", "noise"),
         ("sft", "base"),
+        ("round_2", "sft"),
         ("round_1", "base"),
     ]
     assert pairs(["none", "base"]) == [("base", "none")]
@@ -107,7 +109,7 @@ def test_p_values_are_corrected_within_each_family() -> None:
         p = {name: d.p for name, d in zip(names_, found.comparisons, strict=True)}
         corrected = [d.p_holm for d in found.comparisons]
         assert corrected == pytest.approx(list(holm(p).values()), abs=1e-5)
-        assert len(p) == 10
+        assert len(p) == 12
 
 
 def test_one_family_is_primary_the_others_are_secondary() -> None:
@@ -148,6 +150,7 @@ def test_a_real_difference_is_found_and_none_is_not() -> None:
         ("round_1", "none"): True,
         ("base", "none"): True,
         ("noise", "none"): False,
+        ("base", "noise"): True,
     }
 
 
