@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import yaml
 
 from rec import tables
 from rec.align.pairs import TokenPair, token_pairs
+from rec.config import BASELINES
 from rec.llm.model import Model
 from rec.params import load_params
 from rec.responses import response_form
@@ -244,24 +245,39 @@ def restored(clone: Path) -> Iterator[Path]:
     path.write_text(before)
 
 
-ALIGNED = {"sample@1", "sample@2", "encode@1", "encode@2", "rerank@1", "rerank@2"}
-ROUNDS = {f"{name}@{round_}" for name in ("reward", "score", "pairs", "align") for round_ in (1, 2)}
-BASELINES = {f"rerank-baseline@{name}" for name in ("popularity", "none", "items", "history")}
-RERANKS = BASELINES | {"rerank@0", "rerank@1", "rerank@2"}
-END = {"check", "evaluate", "report"}
+TRAINED = ("1", "2", "sft")
+ALIGNS = {"align@1", "align@2", "align-sft@sft"}
+MEDIATES = {"mediate@1", "mediate@2"}
+
+
+def reranks(names: Iterable[str], stage: str = "rerank", seed: int = 1) -> set[str]:
+    """The stages that rerank variants with a seed."""
+    return {f"{stage}@{name}-prm-{seed}" for name in names}
+
+
+def all_reranks(seed: int = 1) -> set[str]:
+    """The stages that rerank anything with a seed."""
+    return reranks(BASELINES, "rerank-baseline", seed) | reranks(("0", *TRAINED), seed=seed)
+
+
+ALIGNED = {f"{stage}@{name}" for stage in ("sample", "encode") for name in TRAINED}
+ALIGNED |= reranks(TRAINED) | MEDIATES
+ROUNDS = {f"{name}@{round_}" for name in ("reward", "score", "pairs") for round_ in (1, 2)} | ALIGNS
+RERANKS = all_reranks()
+END = {"check", "evaluate", "report", "cards"}
 LATER = {"reward@2", "score@2", "pairs@2"}
 
 STALE: dict[str, tuple[Any, set[str]]] = {
-    "evaluate.bootstrap": (300, END),
+    "evaluate.bootstrap": (300, END | MEDIATES),
     "machine.parallel_sequences": (8, {"check"}),
-    "align.beta": (0.2, END | ALIGNED | LATER | {"align@1", "align@2"}),
-    "pairs.minimum_margin": (0.01, END | ALIGNED | LATER | {"pairs@1", "align@1", "align@2"}),
+    "align.beta": (0.2, END | ALIGNED | LATER | ALIGNS),
+    "pairs.minimum_margin": (0.01, END | ALIGNED | LATER | ALIGNS | {"pairs@1"}),
     "reward.folds": (3, END | ALIGNED | ROUNDS),
-    "rerank.seeds": ([1, 2], END | RERANKS),
+    "rerank.seeds": ([1, 2], END | all_reranks(seed=2)),
     "ranker.epochs": (4, END | ALIGNED | ROUNDS | RERANKS),
     "sampling.temperature": (
         0.8,
-        END | ALIGNED | ROUNDS | {"sample@0", "encode@0", "rerank@0"},
+        END | ALIGNED | ROUNDS | {"sample@0", "encode@0"} | reranks(["0"]),
     ),
     "encoder.max_tokens": (
         128,
