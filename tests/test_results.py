@@ -123,7 +123,8 @@ def test_summary_follows_the_numbers() -> None:
         "p = 0.030: significant); from no knowledge by +5.00 points (95% interval +1.00 to +9.00, "
         "Holm-corrected p <0.001: significant). 12 users and 2 seeds can show a "
         "first difference of 1.24 points or more at 80% power, by the spread that was seen "
-        "and without correction; to show 0.5% of the base LLM's value (0.31 points) would take 4,100 users."
+        "and without correction; to show 0.5% of the base LLM's value (0.31 points) would take "
+        "4,100 users."
     )
 
 
