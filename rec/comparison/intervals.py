@@ -9,9 +9,10 @@ other seeds. What is not resampled are the lists of a user, the split, the LLM's
 responses that a policy wrote.
 
 Resampling both ways (the pigeonhole bootstrap, Owen 2007, Annals of Applied Statistics 1) counts
-what users and seeds have only in combination up to three times, so that the intervals are, if
-anything, wide. With very few seeds it sees less of their spread than there is: the variance over S
-seeds by the factor (S - 1) / S. With one seed the interval says nothing about seeds.
+what users and seeds have only in combination up to three times, which makes intervals wide. With
+few seeds that differ they are too narrow all the same: the variance over S seeds comes out smaller
+by the factor (S - 1) / S, and no percentile of so few makes up for it. The p-values
+(`rec.comparison.components`) do. With one seed the interval says nothing about seeds.
 """
 
 from __future__ import annotations

@@ -170,10 +170,8 @@ def fresh_links(
     little strange to them. They stopped early at the epoch that was best on the validation users
     with sample 0 of the policy before, which therefore does not count where there are others.
     """
-    selected = pl.col("fold") == ALL_FOLDS
-    unselected = before.filter(~selected | (pl.col("sample") > 0))
-    if unselected.filter(selected).height:  # else those users have one response alone
-        before = unselected
+    selected = (pl.col("fold") == ALL_FOLDS) & (pl.col("sample") == 0)
+    before = before.filter(~selected | (pl.len().over("user") == 1))
     means = [
         table.group_by("user").agg(pl.col("ndcg@5").mean().alias(name))
         for table, name in ((before, "before"), (after, "after"))

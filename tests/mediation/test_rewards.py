@@ -5,7 +5,7 @@ import pytest
 from rec.mediation.halves import Halves
 from rec.mediation.links import POINTS, STEPS, Link
 from rec.mediation.rewards import fresh_links, response_links, swap_links
-from rec.tables import SCORES
+from rec.tables import ALL_FOLDS, SCORES
 
 USERS, TEXTS = 300, 4
 
@@ -83,7 +83,7 @@ def test_a_text_that_is_better_for_everybody_is_no_match() -> None:
 
 def scores(values: dict[str, list[float]]) -> pl.DataFrame:
     rows = [
-        (user, sample, -1, value, value, -1.0, 3)
+        (user, sample, 0, value, value, -1.0, 3)
         for user, own in values.items()
         for sample, value in enumerate(own)
     ]
@@ -104,6 +104,22 @@ def test_fresh_responses_are_paired_by_user() -> None:
     assert found["fresh_reward_train"].value == pytest.approx(5)
     assert (found["fresh_reward_train"].low, found["fresh_reward_train"].high) == (0.0, 10.0)
     assert [link.users_of for link in found.values() if link.chain] == ["valid"]
+
+
+def test_the_sample_that_a_model_stopped_by_does_not_count() -> None:
+    """Of validation users with other responses; train users count with all of theirs."""
+    scores = [("a", 0, ALL_FOLDS, 0.9), ("a", 1, ALL_FOLDS, 0.3), ("b", 0, ALL_FOLDS, 0.8)]
+    scores += [("b", 1, ALL_FOLDS, 0.5), ("c", 0, 1, 0.4), ("c", 1, 1, 0.6), ("d", 0, 0, 0.5)]
+    columns = {"user": pl.String, "sample": pl.Int32, "fold": pl.Int32, "ndcg@5": pl.Float64}
+    before = pl.DataFrame(scores, schema=columns, orient="row")
+    after = before.with_columns(pl.lit(0.6).alias("ndcg@5"))
+    splits = pl.DataFrame({"user": list("abcd"), "split": ["valid"] * 2 + ["train"] * 2})
+    found = by_name(fresh_links(before, after, splits, 200, seed=1))
+    assert found["fresh_reward_valid"].value == pytest.approx(20)  # .6 - .3 and .6 - .5
+    assert found["fresh_reward_train"].value == pytest.approx(10)  # .6 - .5 twice
+    alone = before.filter((pl.col("sample") == 0) | (pl.col("fold") != ALL_FOLDS))
+    found = by_name(fresh_links(alone, after, splits, 200, seed=1))
+    assert found["fresh_reward_valid"].value == pytest.approx(-25)  # .6 - .9 and .6 - .8
 
 
 def test_every_link_belongs_to_a_step() -> None:

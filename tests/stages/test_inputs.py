@@ -82,6 +82,14 @@ class TestKnowledge:
         assert found.texts == texts
         assert (0 if found.users is None else len(found.users)) == rows
 
+    def test_noise_is_another_for_each_seed(self, built: Features) -> None:
+        first, again, other = (
+            inputs.knowledge(built, "noise", params(), seed) for seed in (1, 1, 2)
+        )
+        assert first is not None and again is not None and other is not None
+        assert torch.equal(first.items, again.items)
+        assert not torch.equal(first.items, other.items)
+
     def test_none_is_told_nothing(self, built: Features) -> None:
         assert inputs.knowledge(built, "none", params(), 1) is None
 
