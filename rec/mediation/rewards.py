@@ -168,12 +168,13 @@ def fresh_links(
     pair of a validation user was trained on, and no model that scores a train user saw that user.
     The models learned from responses of the policy before: those of the policy after may be a
     little strange to them. They stopped early at the epoch that was best on the validation users
-    with sample 0 of the policy before, which therefore does not count where there are others.
+    with sample 0 of the policy before: sample 0 of validation users does not count where there are
+    others, neither before nor after.
     """
     selected = (pl.col("fold") == ALL_FOLDS) & (pl.col("sample") == 0)
-    before = before.filter(~selected | (pl.len().over("user") == 1))
+    counts = ~selected | (pl.len().over("user") == 1)
     means = [
-        table.group_by("user").agg(pl.col("ndcg@5").mean().alias(name))
+        table.filter(counts).group_by("user").agg(pl.col("ndcg@5").mean().alias(name))
         for table, name in ((before, "before"), (after, "after"))
     ]
     paired = means[0].join(means[1], on="user").join(splits, on="user").sort("user")
