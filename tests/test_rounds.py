@@ -1,0 +1,32 @@
+"""conf/rounds: what each group says of policies, rounds and controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rec.params import load_params
+from tests.composed import ROOT, compose
+
+GROUPS = sorted(path.stem for path in (ROOT / "conf/rounds").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("profile", ["quick", "cpu", "full"])
+def test_a_group_is_as_its_name_says_in_every_profile(
+    tmp_path: Path, group: str, profile: str
+) -> None:
+    """Also where the profile has rounds of its own."""
+    params = load_params(
+        compose(tmp_path / "params.yaml", [f"profile={profile}", f"rounds={group}"])
+    )
+    count, _, control = group.removeprefix("t").partition("-")
+    controls = [control] if control else []
+    assert len(params.rounds) == int(count)
+    assert params.fine_tuned == controls
+    assert params.policies == [*map(str, range(int(count) + 1)), *controls]
+
+
+def test_there_is_a_group_without_rounds() -> None:
+    assert "t0" in GROUPS and "t2-sft" in GROUPS
