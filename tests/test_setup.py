@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,13 @@ def test_a_missing_prerequisite_is_named(missing: str, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
     assert f"{TOOLS[missing]}" in done.stderr and "is missing" in done.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+def test_every_package_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for name in ("rec", "stages")
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == folders
