@@ -12,6 +12,7 @@ from rec.comparison.names import label, slug
 from rec.comparison.result import Comparison
 from rec.config import BASE, Params, protocols
 from rec.outcomes import Outcome
+from rec.pair_metrics import MEASURES
 from rec.results import heading, level, summary
 
 
@@ -49,6 +50,7 @@ def adapter_card(params: Params, comparison: Comparison, adapter: Adapter) -> st
         adapter=adapter,
         round=found.round_,
         align=found.settings,
+        measure=MEASURES[params.pairs.measure],
         start="the base LLM" if found.start == BASE else f"policy {found.start}",
     )
 

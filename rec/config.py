@@ -236,9 +236,9 @@ class Reward:
 class Pairs:
     """Which responses of a user become a preference pair."""
 
-    measure: str = choice("ndcg@5", "map@5")  # what makes a response better
+    measure: str = choice("ndcg@5", "map@5", "log_likelihood")  # what makes a response better
     per_user: int = number(1)  # the best with the worst, the second best with the second worst, ...
-    minimum_margin: float = number(0.0, 1.0)  # of the measure; the margin must be above it
+    minimum_margin: float = number(0.0)  # of the measure (log-likelihood: nats); must be exceeded
     length_ratio: float | None = None  # tokens of a pair's longer side by the shorter's; null: any
     degenerate: str = choice("drop", "keep")  # responses that repeat themselves
     maximum: int | None = None  # pairs kept, those of the largest margin; null keeps all

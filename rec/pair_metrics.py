@@ -16,6 +16,12 @@ OF_PAIRS = ("length", "margin", "maximum")
 OF_USERS = ("one_response", "degenerate", "identical", *OF_PAIRS)
 QUANTILES = {"p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9}
 DIGITS = 6
+#: The names of `pairs.measure` in texts, and the unit of a difference.
+MEASURES = {
+    "ndcg@5": "NDCG@5",
+    "map@5": "MAP@5",
+    "log_likelihood": "log-likelihood of the labels, nats",
+}
 
 
 @dataclass

@@ -143,6 +143,10 @@ def _check_relations(params: Params, name: str) -> None:
     _require(low <= positive <= high, name, "data.positive_rating", positive, allowed)
     allowed = f"must divide ranker.hidden ({ranker.hidden})"
     _require(ranker.hidden % ranker.heads == 0, name, "ranker.heads", ranker.heads, allowed)
+    measure, margin = params.pairs.measure, params.pairs.minimum_margin
+    allowed = f"a margin of {measure} is 1 at most"
+    possible = margin <= 1 or measure == "log_likelihood"
+    _require(possible, name, "pairs.minimum_margin", margin, allowed)
     for key, count in (
         ("prepare.users", prepare.users),
         ("prepare.lists_per_user", prepare.lists_per_user),

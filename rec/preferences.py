@@ -36,8 +36,9 @@ def preference_pairs(
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     """Pairs of train users, held-out pairs of validation users (both `rec.tables.PAIRS`), metrics.
 
-    Responses are ranked by `config.measure` (NDCG@5 or MAP@5), ties by log-likelihood, then by the
-    lower sample number; scores and margins are of that measure. Empty ones are left out, a text
+    Responses are ranked by `config.measure` (NDCG@5, MAP@5 or the labels' log-likelihood, of which
+    a rank-based measure sees only what crosses ranks), ties by log-likelihood, then by the lower
+    sample number; scores and margins are of that measure. Empty ones are left out, a text
     that the user has already, and with `config.degenerate` "drop" those that repeat themselves. The
     chosen sides are a user's `config.per_user` best responses; each meets the worst one that is not
     in a pair yet and fits in length (`config.length_ratio`), so that no response stands in two

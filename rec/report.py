@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from rec import charts
 from rec.config import Params
+from rec.pair_metrics import MEASURES
 from rec.report_alignment import alignment_grid, displacement, setting
 from rec.report_comparison import (
     comparisons_grid,
@@ -80,6 +81,7 @@ def render(run: Run) -> str:
         sampling=flat_grid({policy_name(p): v for p, v in run.sampling.items()}, "Policy"),
         pair_counts=pairs_grid(run.pairs_metrics),
         examples=examples(run.pairs, run.prompts),
+        measure=MEASURES[run.params.pairs.measure],
         parameters=parameters(run.params),
         charts=protocol_charts(comparison, name)
         | _charts(run)

@@ -16,6 +16,7 @@ from rec.curves import reward_models
 from rec.errors import RecError
 from rec.mediation.links import Link
 from rec.outcomes import Outcome
+from rec.pair_metrics import MEASURES
 from rec.report_alignment import judged, signed
 from rec.report_grid import DASH, Grid, Line
 from rec.results import Row, points, rows, texts
@@ -25,12 +26,12 @@ NO_NOTES: Mapping[str, str] = {}
 #: What the figures of `rec.pair_metrics` say that their names do not.
 PAIR_NOTES = {
     "users": "whose responses were scored",
-    "margin, mean": "NDCG@5, chosen − rejected",
+    "margin, mean": "chosen − rejected, in the measure",
     "length difference, mean": "tokens, chosen − rejected",
     "length difference, mean absolute": "tokens",
     "length difference, chosen longer": "share of pairs; near that of the shorter is best",
     "length difference, correlation with margin": "near 0: larger margins are not longer texts",
-    "ties": "pairs with a side whose NDCG@5 another response has",
+    "ties": "pairs with a side whose score another response has",
     "cut spared": "pairs whose worst response was cut off: the next one is in it",
     "dropped, one response": "users without a pair, by reason, as below",
     "dropped, degenerate": "fewer than two responses that do not repeat themselves",
@@ -88,7 +89,8 @@ def chain(run: Run) -> Grid:
     reward = _rewards(run.rewards)
     pairs = {t: table.height for t, table in run.pairs.items()}
     held_out = {t: metrics["pairs"] for t, metrics in _held_out(run.pairs_metrics).items()}
-    margins = {t: _mean((table["margin"] * 100).to_list()) for t, table in run.pairs.items()}
+    margins = {t: _mean(table["margin"].to_list()) for t, table in run.pairs.items()}
+    margin_note = f"chosen − rejected, {MEASURES[run.params.pairs.measure]}"
     ends = {p: outcome for p, outcome in run.outcomes.items() if p not in FINE_TUNED}
     accuracies = {p: f"{o.accuracy:.3f}" for p, o in ends.items()}
     log_ratios = {p: signed(o.margin) for p, o in ends.items()}
@@ -108,7 +110,7 @@ def chain(run: Run) -> Grid:
             line("Reward model, NDCG@5", "validation lists, mean over folds", _cells(reward, 4)),
             line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
             line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
-            line("Mean margin", "NDCG@5 points, chosen − rejected", _cells(margins, 2)),
+            line("Mean margin", margin_note, _cells(margins, 4)),
             line("Alignment accuracy", "of pairs, last quarter of the steps", accuracies),
             line("Alignment margin", "nats per pair, last quarter of the steps", log_ratios),
             line("Held-out reward accuracy", "of pairs; chance is .5", judgements),

@@ -238,6 +238,11 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "zero users": ("prepare.users", 0, "prepare.users: 0 is not possible; must be null or 1"),
     "zero lists": ("prepare.lists_per_user", 0, "prepare.lists_per_user: 0 is not possible"),
     "zero pairs": ("pairs.maximum", 0, "pairs.maximum: 0 is not possible"),
+    "a margin that no NDCG has": (
+        "pairs.minimum_margin",
+        1.5,
+        "pairs.minimum_margin: 1.5 is not possible; a margin of ndcg@5 is 1 at most",
+    ),
     "zero threads": ("machine.threads", 0, "machine.threads: 0 is not possible"),
     "no sequences": ("machine.parallel_sequences", -5, "machine.parallel_sequences: -5 is not"),
     "unknown baseline": (

@@ -32,6 +32,8 @@ class Response:
 
     def score(self, config: Pairs) -> float:
         """What the response is worth to `config`."""
+        if config.measure == "log_likelihood":
+            return self.likelihood
         return self.ndcg if config.measure == "ndcg@5" else self.map
 
     @property
@@ -143,14 +145,18 @@ class TestMeasure:
     """Two responses that NDCG@5 and MAP@5 rank the other way round, and a third."""
 
     OWN = (
-        response(0.9, precision=0.2),
-        response(0.1, precision=0.8),
-        response(0.5, precision=0.4),
+        response(0.9, -3.5, precision=0.2),
+        response(0.1, -2.0, precision=0.8),
+        response(0.5, -1.0, precision=0.4),
     )
 
     @pytest.mark.parametrize(
         ("measure", "expected", "scores"),
-        [("ndcg@5", (0, 1), (0.9, 0.1)), ("map@5", (1, 0), (0.8, 0.2))],
+        [
+            ("ndcg@5", (0, 1), (0.9, 0.1)),
+            ("map@5", (1, 0), (0.8, 0.2)),
+            ("log_likelihood", (2, 0), (-1.0, -3.5)),
+        ],
     )
     def test_decides_which_response_is_better(
         self, measure: str, expected: tuple[int, int], scores: tuple[float, float]
@@ -435,7 +441,7 @@ USERS = st.dictionaries(
 )
 CONFIG = st.builds(
     Pairs,
-    measure=st.sampled_from(["ndcg@5", "map@5"]),
+    measure=st.sampled_from(["ndcg@5", "map@5", "log_likelihood"]),
     per_user=st.integers(1, 4),
     minimum_margin=st.sampled_from([0.0, 0.3]),
     length_ratio=st.sampled_from([None, 1.0, 1.5]),

@@ -323,7 +323,7 @@ def test_chain_by_hand() -> None:
     assert cells(grid, "Reward model, NDCG@5") == ["–", "0.7800", "0.7900"]
     assert cells(grid, "Pairs") == ["–", "8", "8"]
     assert cells(grid, "Held-out pairs") == ["–", "3", "4"]
-    assert cells(grid, "Mean margin") == ["–", "4.50", "4.50"]
+    assert cells(grid, "Mean margin") == ["–", "0.0450", "0.0450"]
     assert cells(grid, "Alignment accuracy") == ["–", "0.800", "0.800"]
     assert cells(grid, "Alignment margin") == ["–", "+1.25", "+1.25"]
     judgement = ".900 [.600, .980], above chance"
