@@ -134,13 +134,18 @@ def family(found: Cells, protocol: str, measure: str, backbone: str, draws: Draw
         measure=measure,
         values=dict(zip(found.variants, _estimates(levels, means), strict=True)),
         to_base=dict(zip(others, to_base, strict=True)),
-        comparisons=_tested(found.variants, table, means, draws),
+        comparisons=tested(found.variants, table, means, pairs(found.variants), draws),
     )
 
 
-def _tested(variants: list[str], table: Array, means: Array, draws: Draws) -> list[Difference]:
-    """The comparisons of a family, with their p-values corrected for each other."""
-    compared = pairs(variants)
+def tested(
+    variants: list[str], table: Array, means: Array, compared: list[Pair], draws: Draws
+) -> list[Difference]:
+    """The differences of pairs, with their p-values corrected for each other.
+
+    `table` [seeds, users, variants] are the values, `means` [resamples, variants] those of
+    resamples.
+    """
     of, to = _places(variants, compared)
     paired = table[:, :, of] - table[:, :, to]  # [seeds, users, pairs]
     levels = table.mean(axis=(0, 1))
