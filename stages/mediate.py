@@ -24,6 +24,7 @@ def main(params: Params, round_: int) -> None:
     """Measure each link of a round, with an interval over users."""
     use_threads(params.machine.threads)
     policy, resamples, seed = judged_policy(params, round_), params.evaluate.bootstrap, params.seed
+    measure = params.pairs.measure
     read, models = texts(policy), load_models(layout.reward(round_))
     calls = [(params, policy, str(round_), model) for model in models]
     features = inputs.features(params)
@@ -33,9 +34,9 @@ def main(params: Params, round_: int) -> None:
     links = [
         *text_links(read, resamples, seed),
         *swap_links(judged.swapped, knowledge.first.cpu().numpy(), resamples, seed),
-        *response_links(judged.responses, "train", resamples, seed),
-        *response_links(judged.valid, "valid", resamples, seed),
-        *fresh(round_, judged, resamples, seed),
+        *response_links(judged.responses, "train", measure, resamples, seed),
+        *response_links(judged.valid, "valid", measure, resamples, seed),
+        *fresh(round_, judged, measure, resamples, seed),
     ]
     write_json(layout.mediation(round_), {"round": round_, "policy": policy, **as_json(links)})
 
@@ -64,11 +65,14 @@ def texts(policy: str) -> Texts:
     )
 
 
-def fresh(round_: int, judged: RoundJudgement, resamples: int, seed: int) -> list[Link]:
+def fresh(
+    round_: int, judged: RoundJudgement, measure: str, resamples: int, seed: int
+) -> list[Link]:
     """The reward of the round's own policy against that of the policy before."""
     before = read_table(layout.scores(round_), SCORES)
     splits = inputs.prompts().select("user", "split")
-    return fresh_links(before, mean_over_folds(judged.fresh), splits, resamples, seed)
+    after = mean_over_folds(judged.fresh)
+    return fresh_links(before, after, splits, measure, resamples, seed)
 
 
 if __name__ == "__main__":

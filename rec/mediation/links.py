@@ -41,7 +41,8 @@ CORRELATION = "correlation"
 SHARE = "share of variance"
 RANK = "MRR"
 COSINE = "cosine"
-UNITS = (POINTS, CORRELATION, SHARE, RANK, COSINE)
+NATS = "nats"
+UNITS = (POINTS, CORRELATION, SHARE, RANK, COSINE, NATS)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import polars as pl
@@ -11,6 +12,7 @@ from rec.mediation.links import (
     BEST_OF_N,
     CORRELATION,
     FRESH_REWARD,
+    NATS,
     POINTS,
     RELIABILITY,
     SENSITIVITY,
@@ -76,13 +78,26 @@ def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[
     ]
 
 
-def response_links(found: Halves, split: str, resamples: int, seed: int) -> list[Link]:
-    """The N responses of the same user: how reliable their scores are, and what the best gains."""
+#: The measure of pairs (`pairs.measure`) that sees more than ranks.
+FINER = "log_likelihood"
+
+
+def response_links(
+    found: Halves, split: str, measure: str, resamples: int, seed: int
+) -> list[Link]:
+    """The N responses of the same user: how reliable their scores are, and what the best gains.
+
+    The figures by the measure that the pairs are made with decide: by the log-likelihood of the
+    labels, or else by NDCG@5 (for MAP@5, too). What the best gains is told in NDCG@5 by both.
+    """
     groups = found.groups
-    return [
+    links = [
         *_reliability_links(found, groups, split, resamples, seed),
         *_best_links(found, groups, split, resamples, seed),
     ]
+    finer = ("log_likelihood_reliability_train", "best_by_log_likelihood_train")
+    deciding = finer if measure == FINER else ("reliability_train", "best_of_n_train")
+    return [replace(one, chain=one.name in deciding) for one in links]
 
 
 def _reliability_links(
@@ -125,7 +140,6 @@ def _reliability_links(
             split,
             figure,
             unit=unit,
-            chain=name == "reliability" and split == "train",
         )
         for name, label, figure, unit in figures
     ]
@@ -149,7 +163,6 @@ def _best_links(
             split,
             figure(resamples, seed),
             unit=POINTS,
-            chain=name == "best_of_n" and split == "train",
         )
         for name, label, figure in figures
     ]
@@ -159,6 +172,7 @@ def fresh_links(
     before: pl.DataFrame,
     after: pl.DataFrame,
     splits: pl.DataFrame,
+    measure: str,
     resamples: int,
     seed: int,
 ) -> list[Link]:
@@ -169,28 +183,36 @@ def fresh_links(
     The models learned from responses of the policy before: those of the policy after may be a
     little strange to them. They stopped early at the epoch that was best on the validation users
     with sample 0 of the policy before: sample 0 of validation users does not count where there are
-    others, neither before nor after.
+    others, neither before nor after. Of validation users the reward by the measure of the pairs
+    decides (`response_links`).
     """
     selected = (pl.col("fold") == ALL_FOLDS) & (pl.col("sample") == 0)
     counts = ~selected | (pl.len().over("user") == 1)
     means = [
-        table.filter(counts).group_by("user").agg(pl.col("ndcg@5").mean().alias(name))
-        for table, name in ((before, "before"), (after, "after"))
+        table.filter(counts).group_by("user").agg(pl.col("ndcg@5", FINER).mean())
+        for table in (before, after)
     ]
-    paired = means[0].join(means[1], on="user").join(splits, on="user").sort("user")
-    links = []
-    for split in ("valid", "train"):
-        own = paired.filter(pl.col("split") == split)
-        gains = (own["after"] - own["before"]).to_numpy()
-        links.append(
-            link(
-                FRESH_REWARD,
-                f"fresh_reward_{split}",
-                f"Reward of fresh responses minus that of the policy before, {SPLITS[split]}",
-                split,
-                estimate(mean_of(gains), len(gains), resamples, seed),
-                unit=POINTS,
-                chain=split == "valid",
-            )
-        )
-    return links
+    paired = means[0].join(means[1], on="user", suffix="_after").join(splits, on="user")
+    deciding = FINER if measure == FINER else "ndcg@5"
+    return [
+        _fresh_link(paired.sort("user"), split, by, by == deciding, resamples, seed)
+        for by in ("ndcg@5", FINER)
+        for split in ("valid", "train")
+    ]
+
+
+def _fresh_link(
+    paired: pl.DataFrame, split: str, by: str, deciding: bool, resamples: int, seed: int
+) -> Link:
+    own = paired.filter(pl.col("split") == split)
+    gains = (own[f"{by}_after"] - own[by]).to_numpy()
+    name, label = ("reward", "Reward") if by == "ndcg@5" else (FINER, "Log-likelihood")
+    return link(
+        FRESH_REWARD,
+        f"fresh_{name}_{split}",
+        f"{label} of fresh responses minus that of the policy before, {SPLITS[split]}",
+        split,
+        estimate(mean_of(gains), len(gains), resamples, seed),
+        unit=POINTS if by == "ndcg@5" else NATS,
+        chain=deciding and split == "valid",
+    )

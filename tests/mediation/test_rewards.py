@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from rec.mediation.halves import Halves
-from rec.mediation.links import POINTS, STEPS, Link
+from rec.mediation.links import NATS, POINTS, STEPS, Link
 from rec.mediation.rewards import fresh_links, response_links, swap_links
 from rec.tables import ALL_FOLDS, SCORES
 
@@ -25,7 +25,7 @@ def by_name(links: list[Link]) -> dict[str, Link]:
 
 
 def test_a_reward_of_noise_breaks_the_chain() -> None:
-    found = by_name(response_links(noisy(0.0), "train", 400, seed=1))
+    found = by_name(response_links(noisy(0.0), "train", "ndcg@5", 400, seed=1))
     for name in ("reliability", "full_reliability", "variance_responses", "best_of_n"):
         link = found[f"{name}_train"]
         assert link.low is not None and link.high is not None
@@ -34,7 +34,7 @@ def test_a_reward_of_noise_breaks_the_chain() -> None:
 
 
 def test_a_planted_signal_holds() -> None:
-    found = by_name(response_links(noisy(0.03), "train", 400, seed=1))
+    found = by_name(response_links(noisy(0.03), "train", "ndcg@5", 400, seed=1))
     for name in ("reliability", "full_reliability", "best_of_n", "best_worst"):
         assert found[f"{name}_train"].holds
     shares = [found[f"variance_{part}_train"].value for part in ("users", "responses", "noise")]
@@ -45,12 +45,20 @@ def test_a_planted_signal_holds() -> None:
 
 
 def test_train_users_decide_and_validation_users_say_more() -> None:
-    train = response_links(noisy(0.03), "train", 50, seed=1)
-    valid = response_links(noisy(0.03), "valid", 50, seed=1)
+    train = response_links(noisy(0.03), "train", "ndcg@5", 50, seed=1)
+    valid = response_links(noisy(0.03), "valid", "ndcg@5", 50, seed=1)
     assert [link.name for link in train if link.chain] == ["reliability_train", "best_of_n_train"]
     assert not any(link.chain for link in valid)
     assert [link.step for link in train] == [link.step for link in valid]
     assert {link.users_of for link in valid} == {"valid"}
+
+
+def test_the_measure_of_the_pairs_decides() -> None:
+    train = response_links(noisy(0.03), "train", "log_likelihood", 50, seed=1)
+    deciding = [link.name for link in train if link.chain]
+    assert deciding == ["log_likelihood_reliability_train", "best_by_log_likelihood_train"]
+    same = response_links(noisy(0.03), "train", "map@5", 50, seed=1)
+    assert [link.name for link in same if link.chain] == ["reliability_train", "best_of_n_train"]
 
 
 def test_swap_links_know_the_own_text() -> None:
@@ -96,14 +104,20 @@ def test_fresh_responses_are_paired_by_user() -> None:
     splits = pl.DataFrame(
         {"user": list("abcdex"), "split": ["valid", "valid", "train", "train", "train", "train"]}
     )
-    found = by_name(fresh_links(before, after, splits, 200, seed=1))
+    found = by_name(fresh_links(before, after, splits, "ndcg@5", 200, seed=1))
     # a: .5 - .3, b: .7 - .5; c: 0, d: .9 - .8
     assert found["fresh_reward_valid"].value == pytest.approx(20)
     assert found["fresh_reward_valid"].low == pytest.approx(20)
     assert found["fresh_reward_valid"].users == 2
     assert found["fresh_reward_train"].value == pytest.approx(5)
     assert (found["fresh_reward_train"].low, found["fresh_reward_train"].high) == (0.0, 10.0)
-    assert [link.users_of for link in found.values() if link.chain] == ["valid"]
+    assert [link.name for link in found.values() if link.chain] == ["fresh_reward_valid"]
+    likelier = after.with_columns(log_likelihood=-0.75)
+    found = by_name(fresh_links(before, likelier, splits, "log_likelihood", 200, seed=1))
+    assert [link.name for link in found.values() if link.chain] == ["fresh_log_likelihood_valid"]
+    gain = found["fresh_log_likelihood_valid"]
+    assert (gain.value, gain.unit, gain.users) == (0.25, NATS, 2)
+    assert found["fresh_reward_valid"].value == pytest.approx(20)
 
 
 def test_the_sample_that_a_model_stopped_by_does_not_count() -> None:
@@ -111,18 +125,21 @@ def test_the_sample_that_a_model_stopped_by_does_not_count() -> None:
     scores = [("a", 0, ALL_FOLDS, 0.9), ("a", 1, ALL_FOLDS, 0.3), ("b", 0, ALL_FOLDS, 0.8)]
     scores += [("b", 1, ALL_FOLDS, 0.5), ("c", 0, 1, 0.4), ("c", 1, 1, 0.6), ("d", 0, 0, 0.5)]
     columns = {"user": pl.String, "sample": pl.Int32, "fold": pl.Int32, "ndcg@5": pl.Float64}
-    before = pl.DataFrame(scores, schema=columns, orient="row")
+    before = pl.DataFrame(scores, schema=columns, orient="row").with_columns(log_likelihood=-1.0)
     after = before.with_columns(pl.lit(0.6).alias("ndcg@5"))
     splits = pl.DataFrame({"user": list("abcd"), "split": ["valid"] * 2 + ["train"] * 2})
-    found = by_name(fresh_links(before, after, splits, 200, seed=1))
+    found = by_name(fresh_links(before, after, splits, "ndcg@5", 200, seed=1))
     assert found["fresh_reward_valid"].value == pytest.approx(20)  # .6 - .3 and .6 - .5
     assert found["fresh_reward_train"].value == pytest.approx(10)  # .6 - .5 twice
     alone = before.filter((pl.col("sample") == 0) | (pl.col("fold") != ALL_FOLDS))
-    found = by_name(fresh_links(alone, after, splits, 200, seed=1))
+    found = by_name(fresh_links(alone, after, splits, "ndcg@5", 200, seed=1))
     assert found["fresh_reward_valid"].value == pytest.approx(-25)  # .6 - .9 and .6 - .8
 
 
 def test_every_link_belongs_to_a_step() -> None:
     found = noisy(0.01)
-    links = [*response_links(found, "train", 50, 1), *swap_links(found, np.arange(USERS), 50, 1)]
+    links = [
+        *response_links(found, "train", "ndcg@5", 50, 1),
+        *swap_links(found, np.arange(USERS), 50, 1),
+    ]
     assert {link.step for link in links} <= set(STEPS)
