@@ -22,9 +22,9 @@ NEUTRAL = {
     "rec/config.py",
     "rec/params.py",
     "rec/errors.py",
+    "rec/layout.py",
     "rec/progress.py",
     "stages/__init__.py",
-    "stages/layout.py",
     "stages/runner.py",
 }
 
