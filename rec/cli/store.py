@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rec.cli.logs import verbose_option
+from rec.cli.output import Form, format_option
 from rec.llm.store.responses import PLACE, store_root
 
 if TYPE_CHECKING:
@@ -74,15 +76,9 @@ def store() -> None:
 
 @store.command()
 @_root_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it.",
-)
-def show(root: Path | None, form: str) -> None:
+@format_option
+@verbose_option
+def show(root: Path | None, form: Form) -> None:
     """Print what the store holds: a line per space, which is what a sampling run shares."""
     from rec.llm.store.upkeep import spaces
 
@@ -102,6 +98,7 @@ def show(root: Path | None, form: str) -> None:
 @click.option("--older-than", type=Age(), help="Remove spaces not used for this long, such as 30d.")
 @click.option("--keep", type=Size(), help="Remove the least recently used ones beyond this size.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
+@verbose_option
 def prune(root: Path | None, older_than: timedelta | None, keep: int | None, dry_run: bool) -> None:
     """Remove the spaces that were used least recently, then compact the others.
 
