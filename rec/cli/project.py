@@ -74,6 +74,11 @@ def project_option(function: F) -> F:
         with contextlib.chdir(root):
             return function(*arguments, project=Project(root, origin), **options)
 
+    return project_path_option(command)  # type: ignore[return-value]
+
+
+def project_path_option(function: F) -> F:
+    """The option --project of a command that works without one: it gets a path or None."""
     option = click.option(
         "--project",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -81,7 +86,7 @@ def project_option(function: F) -> F:
         show_envvar=True,
         help="The project's folder.  [default: the nearest with params.yaml, from here upwards]",
     )
-    return option(command)  # type: ignore[return-value]
+    return option(function)
 
 
 def find_project(chosen: Path | None = None) -> Path:
