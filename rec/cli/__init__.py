@@ -12,6 +12,9 @@ from rec.cli.group import LazyGroup
 
 #: The commands: heading, name, what it does (the first sentence of the command's own help).
 SECTIONS = {
+    "Look into a run": {
+        "pairs": "Browse preference pairs: what DPO is taught to prefer, and to what.",
+    },
     "Look after the project": {
         "store": "Show or prune the responses that were sampled from LLMs.",
     },
@@ -19,6 +22,8 @@ SECTIONS = {
 
 EXAMPLES = """\b
 Examples:
+  rec pairs --min-margin 0.1
+  rec pairs --user 12
   rec store                 what was sampled from which model, and what was found again
   rec store prune --keep 2GB
 

@@ -49,13 +49,14 @@ def _text(value: Any) -> str:
 class Column:
     """A column of a table: the records' key, the heading, and how a value is written.
 
-    Without `write` None is a dash, a list its values with commas.
+    None is a dash; without `write` a list is its values with commas.
     """
 
     key: str
     title: str
     write: Callable[[Any], str] = _text
     right: bool = False  # where the values stand: numbers at the right
+    cut: int | None = None  # characters that are enough: a narrow terminal shows less, a wide more
 
     def cell(self, record: Record) -> str:
         """The record's value on one line; empty where the record lacks the key."""
@@ -170,7 +171,8 @@ def _print_plain(
 ) -> None:
     from rich.cells import cell_len
 
-    lines = [[column.title for column in columns], *rows, *([foot] if foot else [])]
+    body = [list(map(_cut, columns, row)) for row in rows]
+    lines = [[column.title for column in columns], *body, *([foot] if foot else [])]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
         shown = []
@@ -178,6 +180,10 @@ def _print_plain(
             blanks = " " * (width - cell_len(cell))
             shown.append(blanks + cell if column.right else cell + blanks)
         click.echo("  ".join(shown).rstrip())
+
+
+def _cut(column: Column, cell: str) -> str:
+    return f"{cell[: column.cut - 1]}…" if column.cut and len(cell) > column.cut else cell
 
 
 def _print_rich(
@@ -188,10 +194,18 @@ def _print_rich(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_footer=foot is not None, footer_style="bold")
+    stretched = any(column.cut for column in columns)
+    table = Table(box=box.SIMPLE_HEAD, show_footer=foot is not None, expand=stretched)
     for column, cell in zip(columns, foot or [""] * len(columns), strict=True):
-        justify: Literal["right", "left"] = "right" if column.right else "left"
-        table.add_column(Text(column.title), Text(cell), justify=justify, overflow="fold")
+        one_line = column.right or column.cut is not None
+        table.add_column(
+            Text(column.title),
+            Text(cell),
+            justify="right" if column.right else "left",
+            no_wrap=one_line,
+            overflow="ellipsis" if one_line else "fold",
+            ratio=1 if column.cut else None,  # takes what the others leave
+        )
     for row in rows:
         table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
