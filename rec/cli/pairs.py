@@ -109,9 +109,8 @@ def _read(project: Project, round_: int | None, held_out: bool) -> pl.DataFrame:
     made = [number for number in rounds if layout.pairs(number).exists()] or rounds[:1]
     for number in rounds:
         if number not in made:
-            say(
-                f"round {number} has no pairs yet: `{project.command(f'pairs@{number}')}` makes them"
-            )
+            command = project.command(f"pairs@{number}")
+            say(f"round {number} has no pairs yet: `{command}` makes them")
     return pl.concat([_of_round(project, number, held_out) for number in made])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,6 +62,18 @@ def test_on_a_terminal_nothing_is_markup(
     out = capsys.readouterr().out
     assert "─" in out and "[red]x[/red] [31my z" in out and ":smile: [bold]n" in out
     assert "\x1b" not in out  # no colours: the file that is written to is no terminal
+
+
+def test_without_rich_tables_are_plain(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "rich", None)
+    print_records(RECORDS[:1], COLUMNS, "table")
+    lines = ["user  margin  title", "u1      0.25  Heat (1995)"]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_json_is_one_document_of_whole_records(capsys: pytest.CaptureFixture[str]) -> None:
