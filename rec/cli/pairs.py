@@ -21,14 +21,18 @@ if TYPE_CHECKING:
 SHOWN = 20  # pairs in a table where no limit is given
 
 
+def _on_one_line(text: str) -> str:
+    return " / ".join(text.splitlines())
+
+
 _COLUMNS = (
     Column("round", "round", right=True),
     Column("user", "user"),
     Column("margin", "margin", "{:.4f}".format, right=True),
     Column("chosen_score", "chosen", "{:.4f}".format, right=True),
     Column("rejected_score", "rejected", "{:.4f}".format, right=True),
-    Column("chosen", "chosen text", cut=40),
-    Column("rejected", "rejected text", cut=40),
+    Column("chosen", "chosen text", _on_one_line, cut=40),
+    Column("rejected", "rejected text", _on_one_line, cut=40),
 )
 
 

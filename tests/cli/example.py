@@ -80,7 +80,8 @@ SPLITS = {"12": "train", "34": "train", "56": "valid", "78": "test", "90": "trai
 def write_example(root: Path) -> Path:
     """Write the project; its folder."""
     root.mkdir(parents=True)
-    shutil.copy(ROOT / "params.yaml", root)
+    for name in ("params.yaml", "requirements.lock"):
+        shutil.copy(ROOT / name, root)
     (root / ".dvc").mkdir()
     users = [(user, split, 30, 12) for user, split in SPLITS.items()]
     _write(root / layout.USERS, users, USERS)
