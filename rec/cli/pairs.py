@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from rec.errors import RecError
 
 if TYPE_CHECKING:
     import polars as pl
+
+_log = logging.getLogger(__name__)
 
 SHOWN = 20  # pairs in a table where no limit is given
 
@@ -128,6 +131,7 @@ def _of_round(project: Project, number: int, held_out: bool) -> pl.DataFrame:
     place = layout.heldout_pairs if held_out else layout.pairs
     table = read_table(project.require(place(number), stage), PAIRS)
     measure = read_json(project.require(layout.pairs_metrics(number), stage))["measure"]
+    _log.info("%s: %d pairs", place(number), table.height)
     named = [pl.lit(number).alias("round"), pl.lit(held_out).alias("held_out")]
     return table.select(*named, pl.lit(measure).alias("measure"), pl.all())
 

@@ -94,7 +94,7 @@ def test_data_of_this_machine(params: Params) -> None:
 def test_policies(params: Params) -> None:
     layout.policy("0").mkdir(parents=True)
     (finding,) = project.policies(params)
-    assert (finding.state, finding.found) == ("warning", "not there yet: 1 of 0, 1")
+    assert (finding.state, finding.found) == ("warning", "1 of 0, 1 not there yet")
     layout.policy("1").mkdir()
     assert list(project.policies(params)) == [Finding("policies", "ok", "0, 1")]
 
