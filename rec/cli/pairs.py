@@ -113,11 +113,12 @@ def _read(project: Project, round_: int | None, held_out: bool) -> pl.DataFrame:
     rounds = [int(name) for name in project.params.rounds]
     if not rounds:
         raise RecError("params.yaml: rounds: none, so that there are no pairs; choose rounds=t2")
-    made = [number for number in rounds if layout.pairs(number).exists()] or rounds[:1]
-    for number in rounds:
+    made = [number for number in rounds if layout.pairs(number).exists()]
+    for number in rounds if made else ():
         if number not in made:
             command = project.command(f"pairs@{number}")
             say(f"round {number} has no pairs yet: `{command}` makes them")
+    made = made or rounds[:1]
     return pl.concat([_of_round(project, number, held_out) for number in made])
 
 
