@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 import polars as pl
 
+from rec import layout
 from rec.align.origin import origin
 from rec.config import Params
 from rec.curves import ALIGNMENT, write_csv
@@ -16,7 +17,6 @@ from rec.machine import use_threads
 from rec.prompts import is_rated
 from rec.responses import response_form
 from rec.tables import PAIRS, read_table
-from stages import layout
 from stages.runner import stage
 
 if TYPE_CHECKING:

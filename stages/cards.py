@@ -3,13 +3,13 @@
 import shutil
 from pathlib import Path
 
+from rec import layout
 from rec.cards import Adapter, Ranker, adapter_card, ranker_card
 from rec.comparison.result import Comparison, read_comparison
 from rec.config import Params, protocols
 from rec.files import atomic_path, read_json, sha256
 from rec.outcomes import read_outcome
 from rec.rerank.reranker import load
-from stages import layout
 from stages.runner import stage
 
 CARD = "README.md"

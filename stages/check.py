@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rec.config import Params
 from rec.files import write_json
-from stages.layout import DATA
+from rec.layout import DATA
 from stages.runner import stage
 
 

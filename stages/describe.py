@@ -1,10 +1,10 @@
 """Stage describe: what the prepared data are, in numbers: data/stats.json."""
 
+from rec import layout
 from rec.config import Params
 from rec.files import read_json, write_json
 from rec.statistics import describe
 from rec.tables import TablePaths, read_protocols
-from stages import layout
 from stages.runner import stage
 
 

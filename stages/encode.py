@@ -5,6 +5,7 @@ import dataclasses
 import click
 import polars as pl
 
+from rec import layout
 from rec.config import Params, require_policy
 from rec.errors import RecError
 from rec.files import atomic_path, write_json
@@ -12,7 +13,6 @@ from rec.identifiability import identifiability, response_cosines
 from rec.knowledge import Encoder, joint_texts, matrix, read_vectors, vectors_table
 from rec.machine import use_threads
 from rec.tables import PROMPTS, RESPONSES, read_table, vectors_schema, write_table
-from stages import layout
 from stages.runner import stage
 
 

@@ -3,12 +3,12 @@
 They are the knowledge of the variants "items" and "history", and every policy's item knowledge.
 """
 
+from rec import layout
 from rec.config import Params
 from rec.files import atomic_path
 from rec.knowledge import Encoder, item_text, vectors_table
 from rec.machine import use_threads
 from rec.tables import ITEMS, PROMPTS, read_table, vectors_schema, write_table
-from stages import layout
 from stages.runner import stage
 
 

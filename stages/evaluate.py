@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from rec import layout
 from rec.comparison.families import Draws, compare
 from rec.comparison.figures import metrics
 from rec.comparison.result import write_comparison
@@ -17,7 +18,6 @@ from rec.mediation.rankings import ranking_links
 from rec.outcomes import read_outcome
 from rec.results import results_plot
 from rec.tables import ITEMS, LISTS, RUNS, USER_METRICS, read_table, write_table
-from stages import layout
 from stages.runner import stage
 
 

@@ -5,7 +5,7 @@ import click
 from rec.config import Params, source_files
 from rec.download import fetch_files
 from rec.files import atomic_path
-from stages.layout import RAW_DATA, RAW_ENCODER, RAW_LLM
+from rec.layout import RAW_DATA, RAW_ENCODER, RAW_LLM
 from stages.runner import stage
 
 FOLDERS = {"data": RAW_DATA, "llm": RAW_LLM, "encoder": RAW_ENCODER}

@@ -3,11 +3,11 @@
 Also writes policy 0, the base LLM: a policy without an adapter.
 """
 
+from rec import layout
 from rec.config import BASE, Params
 from rec.files import atomic_path, write_json
 from rec.llm.weights import import_weights
 from rec.machine import cores
-from stages import layout
 from stages.runner import stage
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from rec import layout
 from rec.config import Params
 from rec.files import read_json
 from rec.knowledge import read_vectors
@@ -25,7 +26,6 @@ from rec.rerank.ranking import positive_rows
 from rec.rerank.variants import HISTORY, NOISE, NONE, is_policy
 from rec.seeds import derive_seed
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_protocols, read_table
-from stages import layout
 
 T = TypeVar("T")
 

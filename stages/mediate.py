@@ -3,6 +3,7 @@
 import click
 import polars as pl
 
+from rec import layout
 from rec.config import Params, judged_policy
 from rec.errors import RecError
 from rec.files import write_json
@@ -14,7 +15,7 @@ from rec.mediation.rewards import fresh_links, response_links, swap_links
 from rec.mediation.texts import Texts, text_links
 from rec.reward import RewardModel, load_models, mean_over_folds
 from rec.tables import SCORES, read_table
-from stages import inputs, layout
+from stages import inputs
 from stages.runner import stage
 
 

@@ -2,11 +2,11 @@
 
 import click
 
+from rec import layout
 from rec.config import Params, judged_policy
 from rec.files import write_json
 from rec.preferences import preference_pairs
 from rec.tables import PAIRS, PROMPTS, RESPONSES, SCORES, read_table, write_table
-from stages import layout
 from stages.runner import stage
 
 

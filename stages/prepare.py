@@ -1,10 +1,10 @@
 """Stage prepare: clean interactions, split users, lists of each protocol, what was dropped."""
 
+from rec import layout
 from rec.config import Params, protocols
 from rec.files import atomic_path, write_json
 from rec.preparation import prepare_data
 from rec.tables import REJECTS, TablePaths, write_table
-from stages import layout
 from stages.runner import stage
 
 

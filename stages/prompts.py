@@ -1,9 +1,9 @@
 """Stage prompts: one prompt per user over the profile part of the history (paper, section 4.1)."""
 
+from rec import layout
 from rec.config import Params
 from rec.prompts import is_rated, user_prompts
 from rec.tables import INTERACTIONS, ITEMS, PROMPTS, USERS, read_table, write_table
-from stages import layout
 from stages.runner import stage
 
 

@@ -1,5 +1,6 @@
 """Stage report: everything that the run found, as one page that opens without a network."""
 
+from rec import layout
 from rec.comparison.result import read_comparison
 from rec.config import BASE, Params
 from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, read_csv
@@ -9,7 +10,6 @@ from rec.outcomes import read_outcome
 from rec.report import render
 from rec.report_tables import Run
 from rec.tables import PAIRS, PROMPTS, REJECTS, read_table
-from stages import layout
 from stages.runner import stage
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import polars as pl
 
+from rec import layout
 from rec.config import BACKBONES, Params
 from rec.files import write_json
 from rec.rerank.ranking import rank
@@ -16,7 +17,7 @@ from rec.rerank.reranker import save
 from rec.rerank.training import train
 from rec.rerank.variants import is_policy, runs_table
 from rec.tables import RUNS, write_table
-from stages import inputs, layout
+from stages import inputs
 from stages.runner import stage
 
 

@@ -2,10 +2,11 @@
 
 import polars as pl
 
+from rec import layout
 from rec.config import Params
 from rec.rerank.variants import ordered, runs_table
 from rec.tables import RUNS, write_table
-from stages import inputs, layout
+from stages import inputs
 from stages.runner import stage
 
 

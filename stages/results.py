@@ -2,11 +2,11 @@
 
 import click
 
+from rec import layout
 from rec.comparison.result import read_comparison
 from rec.errors import RecError
 from rec.files import read_json
 from rec.results import WIDTH, summary, text_tables
-from stages import layout
 
 
 @click.command()

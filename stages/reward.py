@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
+from rec import layout
 from rec.config import Params, judged_policy
 from rec.files import atomic_path, write_json
 from rec.rerank.reranker import save
 from rec.reward import describe, train_fold, weights_path
-from stages import inputs, layout
+from stages import inputs
 from stages.runner import stage
 
 

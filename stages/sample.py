@@ -2,6 +2,7 @@
 
 import click
 
+from rec import layout
 from rec.config import Params, require_policy
 from rec.files import write_json
 from rec.health import sampling_health
@@ -10,7 +11,6 @@ from rec.llm.store.responses import store_root
 from rec.prompts import is_rated
 from rec.sampling import sample
 from rec.tables import PROMPTS, RESPONSES, read_table, write_table
-from stages import layout
 from stages.runner import stage
 
 

@@ -3,10 +3,11 @@
 import click
 import polars as pl
 
+from rec import layout
 from rec.config import Params, judged_policy
 from rec.reward import RewardModel, load_models, mean_over_folds, score_fold, score_valid
 from rec.tables import SCORES, write_table
-from stages import inputs, layout
+from stages import inputs
 from stages.runner import stage
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from omegaconf import OmegaConf
 
+from rec import layout
 from rec.comparison.families import Draws
 from rec.comparison.result import Comparison
 from rec.config import BASE, FINE_TUNED
@@ -17,7 +18,6 @@ from rec.files import write_json
 from rec.mediation.links import as_json
 from rec.pair_metrics import Tally, pair_metrics
 from rec.tables import ITEMS, LISTS, PAIRS, PROMPTS, REJECTS, RUNS, write_table
-from stages import layout
 from tests.aligned import alignment_summary, alignment_table
 from tests.comparison.made import (
     PROTOCOLS,
@@ -184,7 +184,7 @@ def write_run(
     fine_tuned: bool = False,
     told: int = 1,
 ) -> None:
-    """Write all inputs of evaluate and report where `stages.layout` puts them."""
+    """Write all inputs of evaluate and report where `rec.layout` puts them."""
     write_runs(rounds, fine_tuned, told)
     for policy in policies_of(rounds, fine_tuned):
         write_json(layout.identifiability(policy), identifiability(policy))

@@ -22,8 +22,8 @@ from rec import download
 from rec.config import File
 from rec.download import fetch_files
 from rec.errors import RecError
+from rec.layout import RAW_ENCODER
 from stages.fetch import main
-from stages.layout import RAW_ENCODER
 
 CONTENT = b"user_id:token\titem_id:token\n" * 1000
 

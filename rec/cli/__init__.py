@@ -6,26 +6,48 @@ A module here imports only what is quick to import, and the rest inside its func
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from rec.cli.store import store
-from rec.errors import RecError
+from rec.cli.group import LazyGroup
+
+#: The commands: heading, name, what it does (the first sentence of the command's own help).
+SECTIONS = {
+    "Look into a run": {
+        "pairs": "Browse preference pairs: what DPO is taught to prefer, and to what.",
+    },
+    "Look after the project": {
+        "doctor": "Check the machine and the project, and say how to mend what is wrong.",
+        "store": "Show or prune the responses that were sampled from LLMs.",
+    },
+}
+
+EXAMPLES = """\b
+Examples:
+  rec pairs --min-margin 0.1
+  rec pairs --user 12
+  rec doctor
+  rec store                 what was sampled from which model, and what was found again
+  rec store prune --keep 2GB
+
+`rec COMMAND --help` says more; docs/cli.md shows what each command prints.
+"""
 
 
-class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand; a RecError is one line on stderr and exit status 1."""
-        try:
-            return super().invoke(ctx)
-        except RecError as error:
-            raise click.ClickException(str(error)) from error
+@click.group(
+    cls=LazyGroup,
+    sections=SECTIONS,
+    epilog=EXAMPLES,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="rec", prog_name="rec", message="%(prog)s %(version)s")
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Use what the pipeline of DPO4Rec made: an LLM that writes what a user prefers, and
+    re-rankers that read it.
 
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
-    """Look after what the pipeline of DPO4Rec keeps outside of DVC."""
-
-
-main.add_command(store)
+    The pipeline itself is DVC's (`dvc repro`, `dvc exp run`). A command works on the project around
+    the current folder, or on the one that --project or REC_PROJECT names.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

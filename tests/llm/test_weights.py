@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from rec import layout
 from rec.errors import RecError
 from rec.files import read_json, sha256
 from rec.llm.weights import check_gguf, import_weights
-from stages import layout
 from stages.import_llm import main
 from tests.llm.tiny import (
     OTHERS,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from rec import layout
 from rec.config import Data, Machine, Params, Reward
 from rec.config import Knowledge as Texts
 from rec.files import write_json
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, vectors_schema, write_table
-from stages import layout
 from tests.rerank.builders import DIMENSION, World, ranker
 
 SEED = 3

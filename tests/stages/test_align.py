@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from rec import layout
 from rec.curves import ALIGNMENT, read_csv
 from rec.files import read_json, sha256, write_json
 from rec.tables import PAIRS, write_table
-from stages import align, layout
+from stages import align
 from tests.composed import compose
 from tests.llm.tiny import Tiny
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rec import layout
 from rec.files import write_json
-from stages import layout
 from stages.describe import main
 from tests.described import FAULTY, small, statistics, uniform_lists, write_tables
 from tests.synthetic_run import params_file

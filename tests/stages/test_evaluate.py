@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner, Result
 from omegaconf import OmegaConf
 
+from rec import layout
 from rec.comparison.result import read_comparison
 from rec.curves import ALIGNMENT
 from rec.params import load_params
 from rec.rerank.metrics import ranked_ndcg
 from rec.tables import RUNS, USER_METRICS, read_table, write_table
-from stages import layout
 from stages.evaluate import main
 from tests.synthetic_run import params_file, write_run
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from rec import layout
 from rec.config import Machine
 from rec.errors import RecError
 from rec.files import write_json
 from rec.rerank.features import Features
-from stages import inputs, layout
+from stages import inputs
 from tests.rerank.builders import DIMENSION, World, world
 from tests.stages.small import PROTOCOLS, judged_lists, params, write_inputs
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
+from rec import layout
 from rec.config import Data, Evaluate, Knowledge, Machine, Params
 from rec.files import read_json, write_json
 from rec.knowledge import vectors_table
@@ -31,7 +32,7 @@ from rec.tables import (
     vectors_schema,
     write_table,
 )
-from stages import layout, mediate
+from stages import mediate
 from tests.rerank.builders import DIMENSION, World, ranker, world
 
 FOLDS, SEED = 2, 3

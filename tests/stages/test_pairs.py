@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from omegaconf import OmegaConf
 
+from rec import layout
 from rec.files import read_json, write_json
 from rec.rerank.reranker import save
 from rec.reward import describe, fold_of, train_fold, weights_path
@@ -26,7 +27,7 @@ from rec.tables import (
     vectors_schema,
     write_table,
 )
-from stages import layout, pairs, score
+from stages import pairs, score
 from tests.rerank.builders import DIMENSION, World, ranker, world
 from tests.synthetic_run import params_file
 

@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from rec import layout
 from rec.errors import RecError
 from rec.files import read_json, write_json
 from rec.llm.backends import Policy
 from rec.tables import PROMPTS, write_table
-from stages import encode, import_llm, layout, sample
+from stages import encode, import_llm, sample
 from tests.composed import compose
 from tests.sampled import prompts
 

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 from omegaconf import OmegaConf
 
+from rec import layout
 from rec.files import read_json, sha256
 from rec.tables import INTERACTIONS, ITEMS, LISTS, REJECTS, USERS, read_table
-from stages import layout
 from stages.prepare import main
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from stages import evaluate, layout, report
+from rec import layout
+from stages import evaluate, report
 from tests.synthetic_run import params_file, write_run
 
 

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
+from rec import layout
 from rec.config import BACKBONES, Machine, Params
 from rec.files import read_json
 from rec.rerank.ranking import rank
 from rec.rerank.reranker import load
 from rec.rerank.variants import runs_table
 from rec.tables import NO_SAMPLE, RUNS, read_table
-from stages import inputs, layout, rerank
+from stages import inputs, rerank
 from tests.rerank.builders import World, world
 from tests.stages.small import PROTOCOLS, judged_lists, params, write_inputs
 

@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
+from rec import layout
 from rec.config import ORDERS
 from rec.rerank.metrics import ranked_ndcg
 from rec.tables import NO_BACKBONE, NO_SAMPLE, NO_SEED, RUNS, read_table
-from stages import layout, rerank_orders
+from stages import rerank_orders
 from tests.rerank.builders import World, world
 from tests.stages.small import PROTOCOLS, judged_lists, params, write_inputs
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rec import layout
 from rec.comparison.result import read_comparison, write_comparison
 from rec.files import read_json
 from rec.results import text_tables
-from stages import evaluate, layout
+from stages import evaluate
 from stages.results import main
 from tests.synthetic_run import ROOT, comparison, params_file, write_run
 

@@ -8,11 +8,12 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
+from rec import layout
 from rec.config import BACKBONES, Params, Reward
 from rec.files import read_json
 from rec.reward import fold_of, load_models, score_fold
 from rec.tables import ALL_FOLDS, SCORES, read_table
-from stages import inputs, layout, reward, score
+from stages import inputs, reward, score
 from tests.rerank.builders import World, world
 from tests.stages.small import SEED, params, write_inputs
 

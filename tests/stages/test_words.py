@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from omegaconf import OmegaConf
 
+from rec import layout
 from rec.errors import RecError
 from rec.files import write_json
 from rec.llm.form import Form
@@ -17,7 +18,7 @@ from rec.llm.model import Model
 from rec.prompts import words
 from rec.responses import response_form
 from rec.tables import INTERACTIONS, ITEMS, PROMPTS, USERS, read_table, write_table
-from stages import align, layout, prompts, sample
+from stages import align, prompts, sample
 from tests.llm.tiny import Tiny
 from tests.synthetic_run import params_file
 
