@@ -64,6 +64,8 @@ class Catalogue:
     def expect(self, texts: Iterable[str]) -> None:
         """Read texts that will be looked for: many at once are read faster than one by one."""
         new = {text.strip() for text in texts} - {*self._read}
+        if not new:
+            return
         key = _as_key(pl.col("text").str.replace(YEAR, ""))
         table = pl.DataFrame({"text": list(new)}, schema={"text": pl.String})
         self._read |= dict(table.select("text", key=key).iter_rows())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from rec.errors import RecError
 from rec.inference.catalogue import Catalogue, Match
 from rec.inference.entries import Entry
 from rec.prompts import is_rated, user_prompts
-from rec.tables import INTERACTIONS, PROMPTS, USERS, Schema, check_schema
+from rec.tables import INTERACTIONS, USERS, Schema, check_schema
 
 #: The split of users who are not in the prepared data.
 NEW = "new"
+#: Most candidates of a list: attention over it takes memory with the square of their number.
+MOST_CANDIDATES = 5_000
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,20 @@ def resolve(entries: Sequence[Entry], catalogue: Catalogue, scale: Scale) -> His
     return History(tuple(ordered), tuple(rows[item][1] for item in ordered), matches)
 
 
-def found(entries: Sequence[Entry], catalogue: Catalogue) -> Iterable[tuple[Entry, Match]]:
+def resolve_candidates(entries: Sequence[Entry], catalogue: Catalogue) -> tuple[Match, ...]:
+    """The items that entries name, each once.
+
+    Raises RecError for an item that is unknown or could be several, and for too many.
+    """
+    matches = {match.item: match for _, match in reversed([*found(entries, catalogue)])}
+    if len(matches) > MOST_CANDIDATES:
+        raise RecError(
+            f"{entries[0].where}: {len(matches)} candidates; {MOST_CANDIDATES} are the most"
+        )
+    return tuple(reversed(matches.values()))
+
+
+def found(entries: Sequence[Entry], catalogue: Catalogue) -> Iterator[tuple[Entry, Match]]:
     """The items that entries name. Raises RecError where one is unknown or could be several."""
     catalogue.expect(entry.text for entry in entries if not entry.item)
     for entry in entries:
@@ -120,22 +135,18 @@ def prompts(histories: dict[str, History], items: pl.DataFrame, params: Params) 
     )
 
 
-def prepared_prompt(user: str, path: Path) -> pl.DataFrame:
-    """The row of the table PROMPTS of a prepared user. Raises RecError where there is none."""
-    return _rows_of(user, path, PROMPTS)
-
-
 def prepared_history(user: str, path: Path) -> History:
     """The profile part of a prepared user, from the table INTERACTIONS.
 
     It is what the LLM reads, and lies before all of the user's lists. Raises RecError where there
     is none.
     """
-    rows = _rows_of(user, path, INTERACTIONS).filter(pl.col("part") == "profile").sort("position")
+    rows = prepared_rows(user, path, INTERACTIONS).filter(pl.col("part") == "profile")
     return History(tuple(rows["item"]), tuple(rows["rating"]))
 
 
-def _rows_of(user: str, path: Path, schema: Schema) -> pl.DataFrame:
+def prepared_rows(user: str, path: Path, schema: Schema) -> pl.DataFrame:
+    """A prepared user's rows of a table. Raises RecError where there is none."""
     if not path.is_file():
         raise RecError(f"{path}: no such file; run the stage that writes it (`dvc repro`)")
     try:
