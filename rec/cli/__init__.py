@@ -12,13 +12,20 @@ from rec.cli.group import LazyGroup
 
 #: The commands: heading, name, what it does (the first sentence of the command's own help).
 SECTIONS = {
+    "Look into a run": {
+        "pairs": "Browse preference pairs: what DPO is taught to prefer, and to what.",
+    },
     "Look after the project": {
+        "doctor": "Check the machine and the project, and say how to mend what is wrong.",
         "store": "Show or prune the responses that were sampled from LLMs.",
     },
 }
 
 EXAMPLES = """\b
 Examples:
+  rec pairs --min-margin 0.1
+  rec pairs --user 12
+  rec doctor
   rec store                 what was sampled from which model, and what was found again
   rec store prune --keep 2GB
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
+from rec.cli import logs
 from rec.cli.text import plain
 from rec.errors import RecError
 
@@ -76,6 +77,7 @@ class LazyGroup(click.Group):
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks
                 stream.reconfigure(errors="backslashreplace")
+        logs.set_up(verbose=False)
         options["standalone_mode"] = False
         try:
             status = super().main(args, prog_name, **options)
@@ -99,8 +101,8 @@ def _usage(error: click.UsageError) -> str:
     message = error.format_message()
     if error.ctx is None:
         return message
-    end = "" if message.endswith("?") else "."
-    return f"{message.removesuffix('.')}{end} Try '{error.ctx.command_path} --help'."
+    end = "" if message.endswith((".", "?", ")")) else "."
+    return f"{message}{end} Try '{error.ctx.command_path} --help'."
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,15 +27,30 @@ class _ToStderr(logging.Handler):
 _HANDLER = _ToStderr()
 
 
+def set_up(verbose: bool) -> None:
+    """Log to stderr: with `verbose` what `rec` does and what libraries tell, else errors alone."""
+    silence_libraries()
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "%(message)s"
+    _HANDLER.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    _HANDLER.setLevel(logging.DEBUG if verbose else logging.ERROR)
+    logging.getLogger().addHandler(_HANDLER)
+    logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
+    logging.getLogger("rec").setLevel(logging.DEBUG if verbose else logging.NOTSET)
+    logging.captureWarnings(verbose)
+    warnings.simplefilter("default" if verbose else "ignore")
+    if verbose:
+        os.environ["TRANSFORMERS_VERBOSITY"] = "info"
+
+
 def verbose_option(function: F) -> F:
-    """The option --verbose of a command. It sets up logging and hands nothing to the command."""
+    """The option --verbose of a command, which hands nothing to it: `is_verbose` tells."""
     option = click.option(
         "-v",
         "--verbose",
         is_flag=True,
         is_eager=True,
         expose_value=False,
-        callback=_set_up,
+        callback=_turn_on,
         help="Print logs on stderr.",
     )
     return option(function)
@@ -45,16 +61,6 @@ def is_verbose() -> bool:
     return logging.getLogger("rec").isEnabledFor(logging.DEBUG)
 
 
-def _set_up(context: click.Context, parameter: click.Parameter, verbose: bool) -> None:
-    if context.resilient_parsing:
-        return
-    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-    _HANDLER.setFormatter(logging.Formatter(form if verbose else "%(message)s", "%H:%M:%S"))
-    _HANDLER.setLevel(logging.DEBUG if verbose else logging.ERROR)
-    logging.getLogger().addHandler(_HANDLER)
-    logging.getLogger().setLevel(logging.INFO if verbose else logging.WARNING)
-    logging.getLogger("rec").setLevel(logging.DEBUG if verbose else logging.NOTSET)
-    logging.captureWarnings(verbose)
-    if not verbose:
-        silence_libraries()
-        warnings.simplefilter("ignore")
+def _turn_on(context: click.Context, parameter: click.Parameter, verbose: bool) -> None:
+    if verbose:
+        set_up(verbose=True)

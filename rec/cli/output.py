@@ -21,7 +21,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -49,13 +49,15 @@ def _text(value: Any) -> str:
 class Column:
     """A column of a table: the records' key, the heading, and how a value is written.
 
-    Without `write` None is a dash, a list its values with commas.
+    None is a dash; without `write` a list is its values with commas.
     """
 
     key: str
     title: str
     write: Callable[[Any], str] = _text
     right: bool = False  # where the values stand: numbers at the right
+    cut: int | None = None  # characters that are enough: a narrow terminal shows less, a wide more
+    styles: Mapping[str, str] = field(default_factory=dict)  # of cells, on a terminal (rich's)
 
     def cell(self, record: Record) -> str:
         """The record's value on one line; empty where the record lacks the key."""
@@ -110,7 +112,10 @@ def print_records(
         print_line(title)
     rows = [[column.cell(record) for column in columns] for record in records]
     foot = [column.cell(total) for column in columns] if total is not None else None
-    (_print_rich if is_terminal() else _print_plain)(columns, rows, foot)
+    try:
+        (_print_rich if is_terminal() else _print_plain)(columns, rows, foot)
+    except ModuleNotFoundError:  # `rec doctor` says so, and must
+        _print_plain(columns, rows, foot)
     for note in notes:
         print_line(note)
 
@@ -168,16 +173,28 @@ def _other(value: Any) -> str:
 def _print_plain(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], foot: Sequence[str] | None
 ) -> None:
-    from rich.cells import cell_len
-
-    lines = [[column.title for column in columns], *rows, *([foot] if foot else [])]
-    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    body = [list(map(_cut, columns, row)) for row in rows]
+    lines = [[column.title for column in columns], *body, *([foot] if foot else [])]
+    widths = [max(map(_places, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
         shown = []
         for column, cell, width in zip(columns, line, widths, strict=True):
-            blanks = " " * (width - cell_len(cell))
+            blanks = " " * (width - _places(cell))
             shown.append(blanks + cell if column.right else cell + blanks)
         click.echo("  ".join(shown).rstrip())
+
+
+def _places(text: str) -> int:
+    """The places that text takes on a terminal; its characters where rich is missing."""
+    try:
+        from rich.cells import cell_len
+    except ModuleNotFoundError:
+        return len(text)
+    return cell_len(text)
+
+
+def _cut(column: Column, cell: str) -> str:
+    return f"{cell[: column.cut - 1]}…" if column.cut and len(cell) > column.cut else cell
 
 
 def _print_rich(
@@ -188,10 +205,19 @@ def _print_rich(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_footer=foot is not None, footer_style="bold")
+    stretched = any(column.cut for column in columns)
+    table = Table(box=box.SIMPLE_HEAD, show_footer=foot is not None, expand=stretched)
     for column, cell in zip(columns, foot or [""] * len(columns), strict=True):
-        justify: Literal["right", "left"] = "right" if column.right else "left"
-        table.add_column(Text(column.title), Text(cell), justify=justify, overflow="fold")
+        one_line = column.right or column.cut is not None
+        table.add_column(
+            Text(column.title),
+            Text(cell),
+            justify="right" if column.right else "left",
+            no_wrap=one_line,
+            overflow="ellipsis" if one_line else "fold",
+            ratio=1 if column.cut else None,  # takes what the others leave
+        )
     for row in rows:
-        table.add_row(*map(Text, row))
+        cells = zip(columns, row, strict=True)
+        table.add_row(*(Text(cell, column.styles.get(cell, "")) for column, cell in cells))
     Console(highlight=False).print(table)

@@ -43,6 +43,11 @@ class Project:
 
         return load_params(PARAMS)
 
+    def command(self, stage: str) -> str:
+        """What one types to run a stage, where the command was called."""
+        folder = self._from_origin()
+        return f"dvc {f'--cd {shlex.quote(folder)} ' if folder else ''}repro {stage}"
+
     def require(self, path: Path, stage: str) -> Path:
         """`path`, which `stage` makes (such as "align@1").
 
@@ -50,13 +55,14 @@ class Project:
         """
         if path.exists():
             return path
+        raise RecError(f"{Path(self._from_origin(), path)} is missing: run `{self.command(stage)}`")
+
+    def _from_origin(self) -> str:
+        """The project's folder as seen from where the command was called; "" where it was there."""
         if self.root == self.origin:
-            raise RecError(f"{path} is missing: run `dvc repro {stage}`")
-        root = os.path.relpath(self.root, self.origin)
-        if not self.origin.is_relative_to(self.root):
-            root = str(self.root)
-        command = f"dvc --cd {shlex.quote(root)} repro {stage}"
-        raise RecError(f"{Path(root, path)} is missing: run `{command}`")
+            return ""
+        inside = self.origin.is_relative_to(self.root)
+        return os.path.relpath(self.root, self.origin) if inside else str(self.root)
 
 
 def project_option(function: F) -> F:
@@ -74,6 +80,11 @@ def project_option(function: F) -> F:
         with contextlib.chdir(root):
             return function(*arguments, project=Project(root, origin), **options)
 
+    return project_path_option(command)  # type: ignore[return-value]
+
+
+def project_path_option(function: F) -> F:
+    """The option --project of a command that works without one: it gets a path or None."""
     option = click.option(
         "--project",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -81,7 +92,7 @@ def project_option(function: F) -> F:
         show_envvar=True,
         help="The project's folder.  [default: the nearest with params.yaml, from here upwards]",
     )
-    return option(command)  # type: ignore[return-value]
+    return option(function)
 
 
 def find_project(chosen: Path | None = None) -> Path:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import re
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from rec.cli.logs import verbose_option
-from rec.cli.output import Form, format_option
+from rec.cli.output import Column, Form, format_option, print_line, print_records
+from rec.cli.project import project_path_option
 from rec.llm.store.responses import PLACE, store_root
 
 if TYPE_CHECKING:
-    from rec.llm.store.upkeep import SpaceSummary
+    from rec.llm.store.upkeep import Pruned, SpaceSummary
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _AGES = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _SIZES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _LONGEST = 40  # characters of a value in a description
-_HEADERS = ("space", "what", "responses", "size", "hit rate", "tokens/s each", "last use")
 
 
 class Age(click.ParamType[timedelta]):
@@ -61,45 +62,78 @@ class Size(click.ParamType[int]):
             self.fail(f"{value!r} is too large", param, ctx)
 
 
-def _root_option(function: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
+def _place_options(function: F) -> F:
+    root = click.option(
         "--root",
         type=click.Path(path_type=Path),
         help=f"The store's folder.  [default: REC_STORE, or {PLACE} of the clone]",
-    )(function)
+    )
+    return root(project_path_option(function))
 
 
-@click.group()
+def _place(root: Path | None, project: Path | None) -> Path:
+    """The folder of the store: the one that stages use which are run in the project."""
+    with contextlib.chdir(project or Path.cwd()):
+        return root or store_root()
+
+
+class _ShowByDefault(click.Group):
+    """`rec store` is `rec store show`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put "show" before options that are not the group's own."""
+        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ShowByDefault)
 def store() -> None:
-    """Show or prune the responses that were sampled from LLMs."""
+    """Show or prune the responses that were sampled from LLMs.
+
+    Without a command it shows them.
+    """
 
 
 @store.command()
-@_root_option
+@_place_options
 @format_option
 @verbose_option
-def show(root: Path | None, form: Form) -> None:
+def show(root: Path | None, project: Path | None, form: Form) -> None:
     """Print what the store holds: a line per space, which is what a sampling run shares."""
     from rec.llm.store.upkeep import spaces
 
-    root = root or store_root()
-    found = spaces(root)
-    if form == "json":
-        click.echo(json.dumps(_as_json(root, found), indent=2))
-        return
-    click.echo(f"responses in {root}")
-    _print_table([_HEADERS, *map(_row, found), _total(found)])
-    if damaged := sum(space.damaged for space in found):
-        click.echo(f"{damaged} damaged entr{'y' if damaged == 1 else 'ies'} will be sampled again")
+    root = _place(root, project)
+    records = [_record(space) for space in spaces(root)]
+    total = _total(records)
+    damaged = total["damaged"]
+    note = f"{damaged} damaged entr{'y' if damaged == 1 else 'ies'} will be sampled again"
+    print_records(
+        records,
+        _COLUMNS,
+        form,
+        title=f"responses in {root}",
+        notes=[note] if damaged else [],
+        total={**total, "digest": "total", "what": f"{_counted(len(records), 'space')}"},
+        document={"root": root, "spaces": records, "total": total},
+    )
 
 
 @store.command()
-@_root_option
+@_place_options
 @click.option("--older-than", type=Age(), help="Remove spaces not used for this long, such as 30d.")
 @click.option("--keep", type=Size(), help="Remove the least recently used ones beyond this size.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done.")
+@format_option
 @verbose_option
-def prune(root: Path | None, older_than: timedelta | None, keep: int | None, dry_run: bool) -> None:
+def prune(
+    root: Path | None,
+    project: Path | None,
+    older_than: timedelta | None,
+    keep: int | None,
+    dry_run: bool,
+    form: Form,
+) -> None:
     """Remove the spaces that were used least recently, then compact the others.
 
     Without --older-than and --keep nothing is removed but duplicates and damaged entries. What a
@@ -107,14 +141,24 @@ def prune(root: Path | None, older_than: timedelta | None, keep: int | None, dry
     """
     from rec.llm.store import upkeep
 
-    root = root or store_root()
+    root = _place(root, project)
     done = upkeep.prune(root, older_than=older_than, keep_bytes=keep, dry_run=dry_run)
-    would = "would have " if dry_run else ""
+    if form == "table":
+        _print_pruned(done, root, "would have " if dry_run else "")
+        return
+    removed, compacted = map(_record, done.removed), map(_record, done.compacted)
+    records = [{"done": "removed", **record} for record in removed]
+    records += [{"done": "compacted", **record} for record in compacted]
+    figures = {"dry_run": dry_run, "freed": done.freed, "left": done.left}
+    print_records(records, (), form, document={"root": root, **figures, "spaces": records})
+
+
+def _print_pruned(done: Pruned, root: Path, would: str) -> None:
     for verb, spaces in (("removed", done.removed), ("compacted", done.compacted)):
         for space in spaces:
             size = f"{space.responses:,} responses, {_size(space.bytes)}"
-            click.echo(f"{would}{verb} {space.digest[:8]} ({size}): {summary(space.what)}")
-    click.echo(f"{would}freed {_size(done.freed)}; {_size(done.left)} left in {root}")
+            print_line(f"{would}{verb} {space.digest[:8]} ({size}): {summary(space.what)}")
+    print_line(f"{would}freed {_size(done.freed)}; {_size(done.left)} left in {root}")
 
 
 def summary(what: Mapping[str, Any]) -> str:
@@ -141,35 +185,28 @@ def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32,}", value) is not None
 
 
-def _row(space: SpaceSummary) -> tuple[str, ...]:
-    return (
-        space.digest[:8],
-        summary(space.what),
-        f"{space.responses:,}",
-        _size(space.bytes),
-        _share(space.found, space.wanted),
-        _rate(space.tokens, space.seconds),
-        f"{space.last_used.astimezone():%Y-%m-%d %H:%M}",
-    )
+def _record(space: SpaceSummary) -> dict[str, Any]:
+    return _with_rates(asdict(space))
 
 
-def _total(spaces: Sequence[SpaceSummary]) -> tuple[str, ...]:
-    return (
-        "total",
-        f"{len(spaces)} space{'' if len(spaces) == 1 else 's'}",
-        f"{sum(space.responses for space in spaces):,}",
-        _size(sum(space.bytes for space in spaces)),
-        _share(sum(space.found for space in spaces), sum(space.wanted for space in spaces)),
-        _rate(sum(space.tokens for space in spaces), sum(space.seconds for space in spaces)),
-        "",
-    )
-
-
-def _as_json(root: Path, spaces: Sequence[SpaceSummary]) -> dict[str, Any]:
-    rows = [{**asdict(space), "last_used": space.last_used.isoformat()} for space in spaces]
+def _total(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts = ("responses", "bytes", "wanted", "found", "damaged", "tokens", "seconds")
-    total = {name: sum(row[name] for row in rows) for name in counts}
-    return {"root": str(root), "spaces": rows, "total": total}
+    return _with_rates({name: sum(record[name] for record in records) for name in counts})
+
+
+def _with_rates(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures with the share of wanted responses that were there, and the speed."""
+    wanted, seconds = figures["wanted"], figures["seconds"]
+    hit_rate = figures["found"] / wanted if wanted else None
+    return {
+        **figures,
+        "hit_rate": hit_rate,
+        "tokens_per_second": figures["tokens"] / seconds if seconds > 0 else None,
+    }
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:
@@ -180,31 +217,16 @@ def _size(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "-"
+def _summary(what: Mapping[str, Any] | str) -> str:
+    return what if isinstance(what, str) else summary(what)
 
 
-def _rate(tokens: int, seconds: float) -> str:
-    return f"{tokens / seconds:.1f}" if seconds > 0 else "-"
-
-
-def _print_table(rows: Iterable[Sequence[str]]) -> None:
-    """A table with a header and a last line of totals; plain where stdout is no terminal."""
-    header, *body, total = rows
-    if not sys.stdout.isatty():
-        widths = [max(map(len, column)) for column in zip(header, *body, total, strict=True)]
-        for row in (header, *body, total):
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            click.echo("  ".join(cells).rstrip())
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(show_footer=True)
-    for name, foot in zip(header, total, strict=True):
-        left = name in ("space", "what", "last use")
-        table.add_column(name, foot, justify="left" if left else "right")
-    for row in body:
-        table.add_row(*map(escape, row))
-    Console().print(table)
+_COLUMNS = (
+    Column("digest", "space", lambda digest: str(digest[:8])),
+    Column("what", "what", _summary),
+    Column("responses", "responses", "{:,}".format, right=True),
+    Column("bytes", "size", _size, right=True),
+    Column("hit_rate", "hit rate", "{:.1%}".format, right=True),
+    Column("tokens_per_second", "tokens/s each", "{:.1f}".format, right=True),
+    Column("last_used", "last use", lambda when: f"{when.astimezone():%Y-%m-%d %H:%M}"),
+)

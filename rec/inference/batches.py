@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -63,34 +64,27 @@ def rank_jobs(
     so that what is done is out before the rest is begun.
     """
     asked = prompts({job.key: job.history for job in jobs}, ranker.items, params)
+    order = pl.DataFrame({"user": [job.key for job in jobs]})
+    asked = order.join(asked, on="user", how="left", maintain_order="left")
     texts = dict(asked.select("user", "history").iter_rows())
-    asked = _in_order(asked, jobs)
-    written: dict[str, list[Profile]] = {}
-    done = 0
-    with bar("profiles", len(jobs) * count, "profile") as moved:
-        for profile in write_profiles(asked, policy, params, count):
-            written.setdefault(profile.key, []).append(profile)
-            moved.update()
-            ready = jobs[done : done + _TOGETHER]
-            if all(len(written.get(_key(job), [])) == count for job in ready):
-                yield from _ranked(ready, written, texts, ranker)
-                done += len(ready)
+    profiles = write_profiles(asked, policy, params, count)
+    with bar("users", len(jobs), "user") as moved:
+        for start in range(0, len(jobs), _TOGETHER):
+            ready = []
+            for job in jobs[start : start + _TOGETHER]:
+                ready.append((job, tuple(islice(profiles, count))))
+                moved.update()
+            yield from _ranked(ready, texts, ranker)
 
 
 def _ranked(
-    jobs: Sequence[Job],
-    written: dict[str, list[Profile]],
-    texts: Mapping[str, str],
-    ranker: Ranker,
+    ready: Sequence[tuple[Job, tuple[Profile, ...]]], texts: Mapping[str, str], ranker: Ranker
 ) -> Iterator[Done]:
-    profiles = [
-        tuple(sorted(written.pop(_key(job)), key=lambda profile: profile.sample)) for job in jobs
-    ]
     tasks = [
         Task(job.key, job.history, texts[job.key], tuple(p.text for p in own), job.candidates)
-        for job, own in zip(jobs, profiles, strict=True)
+        for job, own in ready
     ]
-    for job, own, places in zip(jobs, profiles, ranker.rank(tasks), strict=True):
+    for (job, own), places in zip(ready, ranker.rank(tasks), strict=True):
         yield Done(job, own, tuple(places))
 
 
@@ -118,13 +112,3 @@ def _job(line: _Line, catalogue: Catalogue, scale: Scale) -> Job:
     candidates = resolve_candidates(line.candidates, catalogue)
     items = tuple(match.item for match in candidates)
     return Job(line.where, line.user, history, items, (*history.matches, *candidates))
-
-
-def _key(job: Job) -> str:
-    return f"user:{job.key}"
-
-
-def _in_order(asked: pl.DataFrame, jobs: Sequence[Job]) -> pl.DataFrame:
-    """The prompts in the order of the jobs, which is that of sampling."""
-    order = pl.DataFrame({"user": [job.key for job in jobs]})
-    return order.join(asked, on="user", how="left", maintain_order="left")

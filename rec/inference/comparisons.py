@@ -9,7 +9,6 @@ import polars as pl
 import torch
 
 from rec.config import Params
-from rec.errors import RecError
 from rec.inference.rankings import ranks, text_knowledge
 from rec.knowledge import Encoder
 from rec.rerank.features import Features, Knowledge, build_features

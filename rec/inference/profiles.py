@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -11,7 +11,7 @@ import polars as pl
 from rec.config import Params
 from rec.llm.backends import Policy, open_backend
 from rec.llm.model import Model
-from rec.llm.request import Response, require_fit
+from rec.llm.request import Request, Response, require_fit
 from rec.prompts import is_rated
 from rec.responses import response_form
 from rec.sampling import prompt_request
@@ -55,13 +55,12 @@ def write_profiles(
     together: bool = True,
     told: Told | None = None,
 ) -> Iterator[Profile]:
-    """Yield `count` profiles per prompt (table PROMPTS) as they are finished.
+    """Yield `count` profiles per prompt, in the order of the prompts (table PROMPTS).
 
     Form, sampler, seed and backend are those of the parameters, so that a prepared user's profiles
     are the pipeline's but for rounding; nothing is kept in the response store. Many are drawn
-    `together`, in no particular order; else one after the other, in the order of the prompts, and
-    llama.cpp tells of each token. The model is loaded once. Raises RecError where a prompt is too
-    long, or the backend fails.
+    `together`, else one after the other. The model is loaded once. Where llama.cpp draws, `told` is
+    told of each token. Raises RecError where a prompt is too long, or the backend fails.
     """
     settings, machine = params.sampling, params.machine
     if not together:
@@ -87,8 +86,20 @@ def write_profiles(
         with open_backend(
             policy, model, form, settings, machine, context=cells, loaded=here, watch=watch
         ) as backend:
-            for drawn in backend.generate(requests):
-                yield Profile.of(drawn, model)
+            drawn = (Profile.of(response, model) for response in backend.generate(requests))
+            yield from _in_order(drawn, requests)
+
+
+def _in_order(profiles: Iterable[Profile], requests: Sequence[Request]) -> Iterator[Profile]:
+    """The profiles as they were asked for: one that is early waits for those before it."""
+    early: dict[tuple[str, int], Profile] = {}
+    wanted = ((request.key, sample) for request in requests for sample in request.seeds)
+    place = next(wanted, None)
+    for profile in profiles:
+        early[profile.key, profile.sample] = profile
+        while place in early:
+            yield early.pop(place)
+            place = next(wanted, None)
 
 
 class _Decoder:

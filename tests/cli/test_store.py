@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from rec.cli import main
 from rec.cli.store import Age, Size, summary
+from rec.llm.store.responses import ResponseStore
+from tests.cli.running import on_a_terminal, python, rec
 from tests.llm.store.storing import SPACE, fill, requests
 
-ROOT = Path(__file__).parents[2]
 OTHER = {**SPACE, "adapter": "b" * 64}
 
 
@@ -30,12 +25,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def rec(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["store", *map(str, arguments)])
-
-
 def test_show(root: Path) -> None:
-    result = rec("show", "--root", root)
+    result = rec("store", "show", "--root", root)
     assert result.exit_code == 0
     where, header, first, second, total = result.output.splitlines()
     assert where == f"responses in {root}"
@@ -43,12 +34,13 @@ def test_show(root: Path) -> None:
     assert "model aaaaaaaa, temperature 0.7, top_k 40, form [2]" in first
     assert "adapter bbbbbbbb" in second
     assert total.split()[:4] == ["total", "2", "spaces", "30"]
-    assert header.index("responses") == first.index("24 ") == total.index("30 ")
+    ends = [header.index("responses") + len("responses"), first.index(" 24 ") + 3]
+    assert ends == [total.index(" 30 ") + 3] * 2
     assert "10.0" in first.split()
 
 
 def test_show_as_json(root: Path) -> None:
-    shown = json.loads(rec("show", "--root", root, "--format", "json").output)
+    shown = json.loads(rec("store", "show", "--root", root, "--format", "json").output)
     assert shown["root"] == str(root)
     assert [space["what"] for space in shown["spaces"]] == [SPACE, OTHER]
     assert datetime.fromisoformat(shown["spaces"][0]["last_used"]).tzinfo
@@ -60,35 +52,59 @@ def test_show_as_json(root: Path) -> None:
         "damaged": 0,
         "tokens": 150,
         "seconds": 15.0,
+        "hit_rate": None,
+        "tokens_per_second": 10.0,
     }
+
+
+def test_show_as_lines(root: Path) -> None:
+    lines = rec("store", "show", "--root", root, "--format", "jsonl").output.splitlines()
+    assert [json.loads(line)["responses"] for line in lines] == [24, 6]
+
+
+def test_the_hit_rate(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    fill(root, requests(4))
+    with ResponseStore(root, SPACE) as store:
+        store.find(requests(5))
+    assert "80.0%" in rec("store", "--root", root).output.splitlines()[2].split()
+
+
+def test_without_a_command_it_shows(root: Path) -> None:
+    shown = rec("store", "show", "--root", root).output
+    assert rec("store", "--root", root).output == shown
+    assert rec("store", "--help").output.startswith("Usage: rec store [OPTIONS] COMMAND")
+    result = rec("store", "shw")
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_the_store_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REC_STORE", raising=False)
+    (tmp_path / "clone" / ".dvc").mkdir(parents=True)
+    shown = rec("store", "--project", tmp_path / "clone").output
+    assert shown.splitlines()[0] == f"responses in {tmp_path}/clone/.cache/responses"
 
 
 def test_show_names_damage(root: Path) -> None:
     segment = next(path for path in root.glob("*/*.jsonl") if path.name != "runs.jsonl")
     segment.write_bytes(segment.read_bytes()[:-9])
-    assert "1 damaged entry" in rec("show", "--root", root).output
+    assert "1 damaged entry" in rec("store", "show", "--root", root).output
 
 
 def test_show_of_nothing(tmp_path: Path) -> None:
-    result = rec("show", "--root", tmp_path / "none")
+    result = rec("store", "show", "--root", tmp_path / "none")
     assert result.exit_code == 0
     assert result.output.splitlines()[-1].split()[:4] == ["total", "0", "spaces", "0"]
 
 
 def test_show_on_a_terminal(root: Path) -> None:
-    ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "rec.cli", "store", "show", "--root", str(root)]
-    environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
-    subprocess.run(command, cwd=ROOT, env=environment, stdout=theirs, check=True)
-    os.close(theirs)
-    printed = os.read(ours, 100_000).decode()
-    os.close(ours)
-    assert "┃" in printed and "[2]" in printed and "2 spaces" in printed
+    printed = on_a_terminal("store", "show", "--root", root)
+    assert "───" in printed and "form [2]" in printed and "2 spaces" in printed
 
 
 def test_prune(root: Path) -> None:
-    planned = rec("prune", "--root", root, "--keep", "6kB", "--dry-run").output
-    done = rec("prune", "--root", root, "--keep", "6kB").output
+    planned = rec("store", "prune", "--root", root, "--keep", "6kB", "--dry-run").output
+    done = rec("store", "prune", "--root", root, "--keep", "6kB").output
     assert planned == "".join(f"would have {line}\n" for line in done.splitlines())
     removed, compacted, freed = done.splitlines()
     assert removed.startswith("removed") and "(6 responses, 1.6 kB): model aaaaaaaa" in removed
@@ -96,18 +112,33 @@ def test_prune(root: Path) -> None:
     assert freed == f"freed 1.6 kB; 5.6 kB left in {root}"
 
 
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_prune_in_json(root: Path, form: str) -> None:
+    arguments = ("store", "prune", "--root", root, "--keep", "6kB", "--dry-run", "--format", form)
+    output = rec(*arguments).output
+    if form == "jsonl":
+        records = [json.loads(line) for line in output.splitlines()]
+    else:
+        document = json.loads(output)
+        records = document.pop("spaces")
+        sizes = {"freed": records[0]["bytes"], "left": records[1]["bytes"]}
+        assert document == {"root": str(root), "dry_run": True, **sizes}
+    assert [(r["done"], r["responses"]) for r in records] == [("removed", 6), ("compacted", 24)]
+    assert len(list(root.glob("*"))) == 3
+
+
 def test_prune_without_options_compacts(root: Path) -> None:
-    compacted, freed = rec("prune", "--root", root).output.splitlines()
+    compacted, freed = rec("store", "prune", "--root", root).output.splitlines()
     assert compacted.startswith("compacted") and "(24 responses" in compacted
     assert freed.startswith("freed 0 B")
     assert len(list(root.glob("*"))) == 3
-    (freed,) = rec("prune", "--root", root, "--older-than", "1m").output.splitlines()
+    (freed,) = rec("store", "prune", "--root", root, "--older-than", "1m").output.splitlines()
 
 
 def test_failures_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
     for command in ("show", "prune"):
-        result = rec(command, "--root", tmp_path)
+        result = rec("store", command, "--root", tmp_path)
         assert result.exit_code == 1
         assert result.stdout == ""
         assert result.stderr == f"Error: {tmp_path}: not a response store\n"
@@ -127,7 +158,7 @@ def test_failures_are_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_usage_errors(root: Path, arguments: list[str]) -> None:
-    assert rec("prune", "--root", root, *arguments).exit_code == 2
+    assert rec("store", "prune", "--root", root, *arguments).exit_code == 2
     assert len(list(root.glob("*"))) == 3
 
 
@@ -147,18 +178,7 @@ def test_a_summary_is_short() -> None:
 
 
 def test_as_a_module_with_the_folder_from_the_environment(root: Path) -> None:
-    command = [sys.executable, "-m", "rec.cli", "store", "show"]
-    environment = {**os.environ, "REC_STORE": str(root)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = python("-m", "rec.cli", "store", "show", REC_STORE=str(root))
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].startswith("total")
     assert done.stderr == ""
-
-
-def test_help_imports_nothing_slow() -> None:
-    script = "import sys, rec.cli; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert not {"torch", "llama_cpp", "polars", "numpy", "rich"} & set(done.stdout.split())
-    result = CliRunner().invoke(main, ["--help"])
-    assert result.exit_code == 0
-    assert "store" in result.output

@@ -1,0 +1,145 @@
+"""The commands in docs/cli.md and what they print: run in a small project, compared, rewritten.
+
+A block of kind `console` holds commands, each after `$ `, with what they print (stdout and stderr)
+below. They are run by bash in a fresh copy of a project of PROJECTS. A comment before a block may
+say otherwise, in any order:
+
+    <!-- console: shape -->     only the shape is compared: what differs between machines or models
+    <!-- console: PROJECT -->   the project to run in, where it is not "example"
+
+The shape of a line is what stands before its first colon or wide gap, without its digits.
+
+`python -m tests.cli.documented` writes what the commands print now into docs/cli.md, but for the
+blocks of which only the shape is compared.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cli.example import write_example
+from tests.cli.running import ROOT
+
+DOCUMENT = ROOT / "docs" / "cli.md"
+#: What makes each project in which documented commands run, given its folder.
+PROJECTS: dict[str, Callable[[Path], object]] = {"example": write_example}
+#: Where the document has its project, and the width of its terminal.
+PLACE, COLUMNS = "/home/you/rec", "100"
+LIMIT_SECONDS = 300
+
+_BLOCK = re.compile(
+    r"(?:<!-- console: (?P<words>[\w ]+) -->\n+)?^```console\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Commands, each with what it prints, and how to check that."""
+
+    calls: tuple[tuple[str, str], ...]
+    project: str
+    shape: bool
+    start: int  # where its text lies in the document
+    end: int
+
+
+def blocks(document: str) -> list[Block]:
+    """The console blocks of a document. Raises ValueError for a word that means nothing."""
+    return [_block(found) for found in _BLOCK.finditer(document)]
+
+
+def _block(found: re.Match[str]) -> Block:
+    words = (found["words"] or "").split()
+    projects = [word for word in words if word != "shape"] or ["example"]
+    if len(projects) > 1 or projects[0] not in PROJECTS:
+        raise ValueError(f"console: {found['words']}: projects are {', '.join(PROJECTS)}")
+    first, *parts = re.split(r"^\$ (.*)\n", found["text"], flags=re.MULTILINE)
+    if first or not parts:
+        raise ValueError(f"a console block begins with a command: {found['text'][:40]!r}")
+    calls = tuple(zip(parts[::2], parts[1::2], strict=True))
+    return Block(calls, projects[0], "shape" in words, found.start("text"), found.end("text"))
+
+
+def run(commands: Sequence[str], project: Path, tools: Path) -> list[str]:
+    """What bash prints for each command in the project's folder; `tools` gets the command `rec`."""
+    tools.mkdir(exist_ok=True)
+    program = tools / "rec"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rec.cli "$@"\n')
+    program.chmod(0o755)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("REC_")}
+    environment = {
+        **kept,
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": COLUMNS,
+        "TZ": "UTC",
+        "LC_ALL": "C.UTF-8",
+    }
+    printed = []
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_SECONDS,
+        )
+        printed.append(done.stdout.replace(str(project), PLACE))
+    return printed
+
+
+def normal(text: str) -> str:
+    """Text without what differs from day to day: times and versions."""
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "2026-01-01 00:00", text)
+    return re.sub(r"^rec \d+\.\d+\.\d+$", "rec 0.0.0", text, flags=re.MULTILINE)
+
+
+def shape(text: str) -> list[str]:
+    """What stands at the start of each line that is not empty."""
+    heads = [re.split(r":|\s{2,}", line.strip(), maxsplit=1)[0] for line in text.splitlines()]
+    return [re.sub(r"\d+", "#", head) for head in heads if head]
+
+
+def rewritten(document: str, printed: Callable[[Block], Sequence[str]]) -> str:
+    """The document with what is printed now, where that is compared as a whole."""
+    for block in reversed(blocks(document)):
+        if not block.shape:
+            outputs = printed(block)
+            calls = zip(block.calls, outputs, strict=True)
+            new = [
+                f"$ {command}\n{old if normal(old) == normal(now) else now}"
+                for (command, old), now in calls
+            ]
+            document = document[: block.start] + "".join(new) + document[block.end :]
+    return document
+
+
+def _write() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        for name, write in PROJECTS.items():
+            write(place / "projects" / name)
+
+        def printed(block: Block) -> list[str]:
+            copy = place / "copy"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(place / "projects" / block.project, copy)
+            return run([command for command, _ in block.calls], copy, place / "bin")
+
+        DOCUMENT.write_text(rewritten(DOCUMENT.read_text(), printed))
+
+
+if __name__ == "__main__":
+    _write()
