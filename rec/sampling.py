@@ -77,11 +77,7 @@ def sample(
     with Model(policy.gguf, vocabulary_only=True) as model:
         limits = (settings.slot_tokens, settings.text_tokens)
         form = response_form(model, domain, response, *limits, rated=rated)
-        counts = {
-            "train": settings.responses,
-            "valid": settings.responses_valid,
-            "test": settings.responses_eval,
-        }
+        counts = sample_counts(settings)
         requests = [
             prompt_request(model, row["key"], row["messages"], counts[row["split"]], seed)
             for row in prompts.iter_rows(named=True)
@@ -123,6 +119,15 @@ def _draw(
             responses += [replace(drawn, key=key) for key in keys]
             moved.update(len(keys))
     return responses
+
+
+def sample_counts(settings: Sampling) -> dict[str, int]:
+    """How many responses there are about a user, by the user's split."""
+    return {
+        "train": settings.responses,
+        "valid": settings.responses_valid,
+        "test": settings.responses_eval,
+    }
 
 
 def prompt_request(

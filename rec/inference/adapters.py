@@ -23,6 +23,11 @@ class Writer:
     variant: str  # of the comparison: the policy whose texts its re-rankers learned from
     stage: str  # that makes the adapter; "" for the base and for a path
 
+    @property
+    def is_policy(self) -> bool:
+        """Whether it is one of the pipeline's."""
+        return self.policy.name == self.variant
+
 
 def find_writer(chosen: str, params: Params, folder: Path) -> Writer:
     """The LLM of "base", "aligned", a policy's name, or a path below `folder`.

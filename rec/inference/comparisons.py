@@ -1,15 +1,17 @@
-"""One prepared user: what two LLMs write, what it is worth, and how it ranks the user's lists."""
+"""One prepared user: what LLMs write, what it is worth, and how it ranks one of the lists."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import torch
 
 from rec.config import Params
-from rec.inference.rankings import ranks, text_knowledge
+from rec.errors import RecError
+from rec.inference.rankings import load_reranker, ranks, text_knowledge
 from rec.knowledge import Encoder
 from rec.rerank.features import Features, Knowledge, build_features
 from rec.rerank.metrics import ndcg
@@ -28,27 +30,108 @@ class Subject:
     prompt: pl.DataFrame
 
     def features(self, items: pl.DataFrame, params: Params) -> Features:
-        """The user's lists with what lies before them."""
+        """The user's lists, each with what lies before it."""
         scale = (params.data.rating_minimum, params.data.rating_maximum)
         return build_features(items, self.interactions, self.lists, params.ranker.history, scale)
 
-    def knowledge(
+
+@dataclass(frozen=True)
+class Told:
+    """What an LLM wrote about the user, and the re-ranker that learned from its texts."""
+
+    texts: pl.DataFrame  # key, sample, text; sorted
+    weights: Path
+
+
+@dataclass(frozen=True)
+class RankedList:
+    """A list as a re-ranker ranks it."""
+
+    ranks: tuple[int, ...]  # of the items, as they stand in the list; from 1
+    ndcg: float  # at 5
+
+
+@dataclass(frozen=True)
+class Side:
+    """What an LLM's texts are worth. `rewards` are SCORES: no rows where no model may judge."""
+
+    rewards: pl.DataFrame
+    ranked: RankedList
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One list of a user: ranked by popularity or as shown, without texts, and with each LLM's."""
+
+    row: int  # of the table LISTS
+    first: RankedList
+    without: RankedList
+    sides: tuple[Side, ...]
+
+
+class Comparer:
+    """Judges what LLMs write about a user.
+
+    `models` are a round's reward models, `without` is a file of the re-ranker that knows no text.
+    """
+
+    def __init__(
         self,
-        features: Features,
-        item_vectors: pl.DataFrame,
-        written: pl.DataFrame,
-        encoder: Encoder,
         params: Params,
-    ) -> Knowledge:
-        """The knowledge of texts about the user (key, sample, text)."""
-        kind = params.knowledge.text
-        return text_knowledge(features, item_vectors, written, self.prompt, encoder, kind)
+        items: pl.DataFrame,
+        item_vectors: pl.DataFrame,
+        encoder: Encoder,
+        models: Sequence[RewardModel],
+        without: Path,
+    ) -> None:
+        self.params, self.items, self.item_vectors = params, items, item_vectors
+        self.encoder, self.models, self.without = encoder, models, without
+
+    def compare(
+        self, subject: Subject, told: Sequence[Told], number: int | None, sample: int
+    ) -> Compared:
+        """Compare on list `number` of the user (the first with a liked item where it is None).
+
+        The list is ranked with the texts of this `sample`. Raises RecError for a list or a sample
+        that is not there.
+        """
+        features = subject.features(self.items, self.params)
+        row = _row(features, number)
+        untold = load_reranker(self.without, self.items, texts=False)
+        return Compared(
+            row,
+            _as_it_stands(features, row),
+            _ranked(untold, features, None, row, 0),
+            tuple(self._side(features, subject, one, row, sample) for one in told),
+        )
+
+    def _side(
+        self, features: Features, subject: Subject, told: Told, row: int, sample: int
+    ) -> Side:
+        texts = told.texts
+        if sample not in texts["sample"]:
+            samples = ", ".join(map(str, texts["sample"]))
+            raise RecError(f"sample {sample} is not there; the samples are {samples}")
+        place = texts["sample"].to_list().index(sample)
+        knowledge = text_knowledge(
+            features,
+            self.item_vectors,
+            texts,
+            subject.prompt,
+            self.encoder,
+            self.params.knowledge.text,
+        )
+        model = load_reranker(told.weights, self.items, texts=True)
+        return Side(
+            rewards(self.models, features, knowledge),
+            _ranked(model, features, knowledge, row, place),
+        )
 
 
 def rewards(
     models: Sequence[RewardModel], features: Features, knowledge: Knowledge
 ) -> pl.DataFrame:
-    """SCORES of a user's texts by the models that may judge the user; no row where none may.
+    """SCORES of the only user's texts by the models that may judge the user; else no rows.
 
     Those are the model of a train user's fold, and all models for a validation user, whose mean it
     is. Lists without a positive do not count.
@@ -60,24 +143,27 @@ def rewards(
     return mean_over_folds(tables + [score(model, features, knowledge) for model in judges])
 
 
-@dataclass(frozen=True)
-class RankedList:
-    """A list as a re-ranker ranks it."""
+def _row(features: Features, number: int | None) -> int:
+    if number is None:
+        liked = features.positive.nonzero().flatten()
+        return int(liked[0]) if len(liked) else 0
+    if not 1 <= number <= len(features.lists):
+        raise RecError(f"list {number} is not there; the user has lists 1 to {len(features.lists)}")
+    return number - 1
 
-    ranks: tuple[int, ...]  # of the items, as they stand in the list; from 1
-    ndcg: float  # at 5
+
+def _as_it_stands(features: Features, row: int) -> RankedList:
+    labels = features.labels[row][features.items[row] > 0].cpu().numpy()
+    places = range(1, len(labels) + 1)
+    return RankedList(tuple(places), float(ndcg([[-place for place in places]], [labels], 5)[0]))
 
 
-def rank_list(
-    model: Reranker, features: Features, knowledge: Knowledge | None, number: int, text: int
+def _ranked(
+    model: Reranker, features: Features, knowledge: Knowledge | None, row: int, text: int
 ) -> RankedList:
-    """List `number` of the only user, ranked with the user's text of place `text`.
-
-    Raises RecError for a score that is not a number.
-    """
-    rows = torch.tensor([number], device=features.items.device)
-    ranked = rank(model, features, knowledge, rows)
-    real = ranked.scores[text].isneginf().logical_not()
+    """A list ranked with the text of place `text`."""
+    ranked = rank(model, features, knowledge, torch.tensor([row], device=features.items.device))
+    real = features.items[row] > 0
     scores = ranked.scores[text][real].double().cpu().numpy()
     labels = ranked.labels[text][real].cpu().numpy()
     return RankedList(tuple(ranks(scores).tolist()), float(ndcg([scores], [labels], 5)[0]))

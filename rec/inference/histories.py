@@ -13,7 +13,7 @@ from rec.errors import RecError
 from rec.inference.catalogue import Catalogue, Match
 from rec.inference.entries import Entry
 from rec.prompts import is_rated, user_prompts
-from rec.tables import INTERACTIONS, USERS, Schema, check_schema
+from rec.tables import INTERACTIONS, USERS, Schema, check_schema, read_table
 
 #: The split of users who are not in the prepared data.
 NEW = "new"
@@ -145,15 +145,15 @@ def prepared_history(user: str, path: Path) -> History:
     return History(tuple(rows["item"]), tuple(rows["rating"]))
 
 
-def prepared_rows(user: str, path: Path, schema: Schema) -> pl.DataFrame:
-    """A prepared user's rows of a table. Raises RecError where there is none."""
+def prepared_rows(value: str, path: Path, schema: Schema, column: str = "user") -> pl.DataFrame:
+    """The rows of a table about a prepared user. Raises RecError where there is none."""
     if not path.is_file():
-        raise RecError(f"{path}: no such file; run the stage that writes it (`dvc repro`)")
+        return read_table(path, schema)
     try:
-        rows = pl.scan_parquet(path, glob=False).filter(pl.col("user") == user).collect()
+        rows = pl.scan_parquet(path, glob=False).filter(pl.col(column) == value).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise RecError(f"{path}: not a readable Parquet file ({reason})") from error
     if rows.is_empty():
-        raise RecError(f"{path} has no user {user!r}; `rec profile --history` takes new ones")
+        raise RecError(f"{path}: {column} {value!r} is not in it")
     return check_schema(rows, schema, str(path))
