@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rec.inference.adapters import Writer
     from rec.inference.catalogue import Catalogue
     from rec.inference.comparisons import Compared, Side, Subject
+    from rec.inference.rankings import TextVectors
     from rec.reward import RewardModel
 
 BASE = "base"
@@ -107,17 +108,18 @@ def compare(
         project.params,
         catalogue.items,
         require_item_vectors(project),
-        open_encoder(project),
         _reward_models(round_, project),
         require_reranker(WITHOUT, chosen, project),
     )
-    texts = [_texts(writer, subject, project) for writer in writers]
-    told = [Told(one, path) for one, path in zip(texts, weights, strict=True)]
+    told = [
+        Told(*_texts(writer, subject, comparer.item_vectors, project), path)
+        for writer, path in zip(writers, weights, strict=True)
+    ]
     compared = comparer.compare(subject, told, number, sample)
-    sides = zip(writers, texts, compared.sides, strict=True)
+    sides = zip(writers, told, compared.sides, strict=True)
     document = {
         **_about(subject, compared),
-        "llms": [_llm(writer, one, side, sample) for writer, one, side in sides],
+        "llms": [_llm(writer, one.texts, side, sample) for writer, one, side in sides],
         "ranking": _ranking(subject, compared, catalogue),
     }
     if form == "table":
@@ -151,21 +153,35 @@ def _reward_models(round_: int | None, project: Project) -> list[RewardModel]:
     return load_models(project.require(layout.reward(number), f"reward@{number}"))
 
 
-def _texts(writer: Writer, subject: Subject, project: Project) -> pl.DataFrame:
+def _texts(
+    writer: Writer, subject: Subject, item_vectors: pl.DataFrame, project: Project
+) -> tuple[pl.DataFrame, TextVectors]:
     """The responses about the user: those that the pipeline sampled, else as many new ones."""
+    from rec.inference.comparisons import stored_vectors
+    from rec.inference.histories import prepared_rows
+    from rec.inference.rankings import encoded
+    from rec.tables import RESPONSES
+
+    (key,) = subject.prompt["key"]
+    path = layout.responses(writer.variant)
+    if writer.is_policy and path.is_file():
+        project.require(layout.knowledge(writer.variant), f"encode@{writer.variant}")
+        stored = stored_vectors(key, writer.variant, project.params, item_vectors)
+        return prepared_rows(key, path, RESPONSES, "key").sort("sample"), stored
+    written = _written(writer, subject, project)
+    kind = project.params.knowledge.text
+    return written, encoded(written, subject.prompt, open_encoder(project), kind)
+
+
+def _written(writer: Writer, subject: Subject, project: Project) -> pl.DataFrame:
     import polars as pl
 
-    from rec.inference.histories import prepared_rows
     from rec.inference.profiles import write_profiles
     from rec.inference.rankings import TEXTS
     from rec.sampling import sample_counts
-    from rec.tables import RESPONSES
 
-    (key,), (split,) = subject.prompt["key"], subject.prompt["split"]
-    path = layout.responses(writer.variant)
-    if writer.is_policy and path.is_file():
-        return prepared_rows(key, path, RESPONSES, "key").sort("sample")
     say(f"{writer.name}: the pipeline has sampled nothing of it, so this does")
+    (split,) = subject.prompt["split"]
     count = sample_counts(project.params.sampling)[split]
     drawn = write_profiles(subject.prompt, writer.policy, project.params, count)
     rows = [(one.key, one.sample, one.text) for one in drawn]

@@ -9,16 +9,17 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from rec import layout
 from rec.config import Params
 from rec.errors import RecError
-from rec.inference.rankings import load_reranker, ranks, text_knowledge
-from rec.knowledge import Encoder
-from rec.rerank.features import Features, Knowledge, build_features
+from rec.inference.histories import prepared_rows
+from rec.inference.rankings import TextVectors, load_reranker, ranks
+from rec.rerank.features import Features, Knowledge, build_features, item_knowledge, user_knowledge
 from rec.rerank.metrics import ndcg
 from rec.rerank.ranking import rank
 from rec.rerank.reranker import Reranker
 from rec.reward import RewardModel, mean_over_folds, score_fold, score_valid
-from rec.tables import SCORES
+from rec.tables import SCORES, vectors_schema
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Told:
     """What an LLM wrote about the user, and the re-ranker that learned from its texts."""
 
     texts: pl.DataFrame  # key, sample, text; sorted
+    vectors: TextVectors
     weights: Path
 
 
@@ -80,12 +82,11 @@ class Comparer:
         params: Params,
         items: pl.DataFrame,
         item_vectors: pl.DataFrame,
-        encoder: Encoder,
         models: Sequence[RewardModel],
         without: Path,
     ) -> None:
         self.params, self.items, self.item_vectors = params, items, item_vectors
-        self.encoder, self.models, self.without = encoder, models, without
+        self.models, self.without = models, without
 
     def compare(
         self, subject: Subject, told: Sequence[Told], number: int | None, sample: int
@@ -113,19 +114,32 @@ class Comparer:
             samples = ", ".join(map(str, texts["sample"]))
             raise RecError(f"sample {sample} is not there; the samples are {samples}")
         place = texts["sample"].to_list().index(sample)
-        knowledge = text_knowledge(
-            features,
-            self.item_vectors,
-            texts,
-            subject.prompt,
-            self.encoder,
-            self.params.knowledge.text,
+        items = item_knowledge(features, self.item_vectors)
+        vectors = told.vectors
+        knowledge = user_knowledge(
+            features, items, vectors.texts, subject.prompt, vectors.histories
         )
         model = load_reranker(told.weights, self.items, texts=True)
         return Side(
             rewards(self.models, features, knowledge),
             _ranked(model, features, knowledge, row, place),
         )
+
+
+def stored_vectors(
+    key: str, policy: str, params: Params, item_vectors: pl.DataFrame
+) -> TextVectors:
+    """The vectors that the pipeline made of a policy's texts about a user.
+
+    Raises RecError where there are none.
+    """
+    (width,) = item_vectors["vector"].to_numpy().shape[1:]
+    kind, schema = params.knowledge.text, vectors_schema(width)
+    path = layout.joint_vectors(policy) if kind == "joint" else layout.vectors(policy)
+    texts = prepared_rows(key, path, schema, "key")
+    if kind != "both":
+        return TextVectors(texts)
+    return TextVectors(texts, prepared_rows(key, layout.HISTORY_VECTORS, schema, "key"))
 
 
 def rewards(

@@ -53,6 +53,14 @@ class Task:
 
 
 @dataclass(frozen=True)
+class TextVectors:
+    """Vectors of texts about users, and of their histories where re-rankers are told them too."""
+
+    texts: pl.DataFrame
+    histories: pl.DataFrame | None = None
+
+
+@dataclass(frozen=True)
 class Place:
     """A candidate's place in a ranking, from 1."""
 
@@ -124,10 +132,9 @@ class Ranker:
         )
         asked = [(task.user, task.user, task.text) for task in tasks]
         prompts = pl.DataFrame(asked, schema=dict(ASKED), orient="row")
-        kind = self.params.knowledge.text
-        knowledge = text_knowledge(
-            features, self.item_vectors, written, prompts, self.encoder, kind
-        )
+        vectors = encoded(written, prompts, self.encoder, self.params.knowledge.text)
+        items = item_knowledge(features, self.item_vectors)
+        knowledge = user_knowledge(features, items, vectors.texts, prompts, vectors.histories)
         told = _scores(self.told, features, knowledge)
         untold = _scores(self.untold, features, None)
         return [
@@ -136,34 +143,22 @@ class Ranker:
         ]
 
 
-def text_knowledge(
-    features: Features,
-    item_vectors: pl.DataFrame,
-    written: pl.DataFrame,
-    prompts: pl.DataFrame,
-    encoder: Encoder,
-    kind: str,
-) -> Knowledge:
-    """The items' vectors and those of texts about users, as `knowledge.text` is (`kind`).
+def encoded(
+    written: pl.DataFrame, prompts: pl.DataFrame, encoder: Encoder, kind: str
+) -> TextVectors:
+    """What re-rankers are told of texts about users, as `knowledge.text` is (`kind`).
 
     `written` has the columns of TEXTS, `prompts` those of ASKED; both may have more.
     """
 
-    def vectors(keys: pl.Series, samples: pl.Series, texts: pl.Series) -> pl.DataFrame:
-        return vectors_table(keys.to_list(), samples.to_list(), encoder.encode(texts.to_list()))
+    def vectors(keys: pl.Series, samples: list[int], texts: pl.Series) -> pl.DataFrame:
+        return vectors_table(keys.to_list(), samples, encoder.encode(texts.to_list()))
 
     texts = joint_texts(written, prompts) if kind == "joint" else written["text"]
-    histories = None
-    if kind == "both":
-        first = pl.zeros(prompts.height, pl.Int32, eager=True)
-        histories = vectors(prompts["key"], first, prompts["history"])
-    return user_knowledge(
-        features,
-        item_knowledge(features, item_vectors),
-        vectors(written["key"], written["sample"], texts),
-        prompts,
-        histories,
-    )
+    told = vectors(written["key"], written["sample"].to_list(), texts)
+    if kind != "both":
+        return TextVectors(told)
+    return TextVectors(told, vectors(prompts["key"], [0] * prompts.height, prompts["history"]))
 
 
 def load_reranker(weights: Path, items: pl.DataFrame, *, texts: bool) -> Reranker:
