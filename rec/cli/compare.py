@@ -45,7 +45,6 @@ _REWARD_COLUMNS = (
     Column("log_likelihood", "log-likelihood", _four, right=True),
 )
 _LIST_COLUMNS = (
-    Column("liked", "liked", lambda liked: "✓" if liked else ""),
     Column("item", "item", right=True),
     Column("title", "title"),
     Column("rank_first", "at first", right=True),
@@ -257,6 +256,7 @@ def _print(document: dict[str, Any]) -> None:
         *_LIST_COLUMNS,
         Column("rank_base", base["adapter"], right=True),
         Column("rank_adapter", other["adapter"], right=True),
+        Column("liked", "liked", lambda liked: "✓" if liked else ""),
     )
     title = f"List {document['list']} of {document['lists']}, ranked with each response:"
     print_records(document["ranking"], columns, "table", title=title, notes=notes)
