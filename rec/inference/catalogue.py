@@ -134,7 +134,7 @@ class Catalogue:
 
     def _one(self, text: str, rows: Iterable[int], *, approximate: bool) -> Match:
         places = self.items["rank"]
-        known = sorted(rows, key=lambda row: int(places[row]))
+        known = sorted({*rows}, key=lambda row: int(places[row]))
         items = [str(self.items["item"][row]) for row in known]
         if len(items) == 1:
             return Match(text, items[0], self.label(items[0]), approximate)
@@ -221,7 +221,11 @@ def _as_key(title: pl.Expr) -> pl.Expr:
 
     Without accents, a leading article and punctuation; "&" is "and", Roman numbers are Arabic.
     """
-    words = article_first(title).str.normalize("NFKD").str.replace_all(r"[\x{300}-\x{36f}]+", "")
+    words = (
+        article_first(title.str.to_titlecase())
+        .str.normalize("NFKD")
+        .str.replace_all(r"[\x{300}-\x{36f}]+", "")
+    )
     words = words.str.to_lowercase().str.replace_all(r"['’`]", "").str.replace_all("&", " and ")
     words = words.str.replace_all(r"[^\p{L}\p{M}\p{N}]+", " ").str.strip_chars()
     for number, numeral in enumerate(_ROMAN, 2):
