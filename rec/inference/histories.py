@@ -86,12 +86,14 @@ def resolve_candidates(entries: Sequence[Entry], catalogue: Catalogue) -> tuple[
 
     Raises RecError for an item that is unknown or could be several, and for too many.
     """
-    matches = {match.item: match for _, match in reversed([*found(entries, catalogue)])}
+    matches: dict[str, Match] = {}
+    for _, match in found(entries, catalogue):
+        matches.setdefault(match.item, match)
     if len(matches) > MOST_CANDIDATES:
         raise RecError(
             f"{entries[0].where}: {len(matches)} candidates; {MOST_CANDIDATES} are the most"
         )
-    return tuple(reversed(matches.values()))
+    return tuple(matches.values())
 
 
 def found(entries: Sequence[Entry], catalogue: Catalogue) -> Iterator[tuple[Entry, Match]]:
