@@ -105,7 +105,8 @@ def found(entries: Sequence[Entry], catalogue: Catalogue) -> Iterator[tuple[Entr
             matches = [catalogue.by_id(entry.item)] if entry.item else map(catalogue.find, texts)
             yield from ((entry, match) for match in matches)
         except RecError as error:
-            raise RecError(f"{entry.where}: {error}") from None
+            unrated = "; has each title a rating?" if "," in entry.text and entry.rating else ""
+            raise RecError(f"{entry.where}: {error}{unrated}") from None
 
 
 def interactions(histories: dict[str, History]) -> pl.DataFrame:

@@ -77,6 +77,7 @@ def test_without_ratings_all_are_the_highest() -> None:
         ([Entry("f", "1")], "f: Toy Story (1995) has no rating; it must be 1 to 5"),
         ([Entry("f: line 9", "x", rating=1)], "f: line 9: no item has the id 'x'"),
         ([Entry("f", text="Sabrina", rating=1)], "f: 'Sabrina' could be #274"),
+        ([Entry("f", text="Babe, Alien", rating=1)], "; has each title a rating?"),
         (
             [Entry("f", "1", rating=1, timestamp=1), Entry("f: line 3", "50", rating=1)],
             "f: line 3: the timestamp is missing; give all items one, or none",
