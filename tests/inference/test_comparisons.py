@@ -17,7 +17,7 @@ from rec.rerank.ranking import rank
 from rec.rerank.reranker import load
 from rec.reward import fold_of, load_models, mean_over_folds, score_fold, score_valid
 from rec.tables import INTERACTIONS, LISTS, PROMPTS, RESPONSES
-from tests.inference.project import SPLITS, items_table, project_features, project_knowledge
+from tests.inference.project import SIZE, SPLITS, items_table, project_features, project_knowledge
 
 
 def subject(user: str) -> Subject:
@@ -73,7 +73,7 @@ def test_the_list_is_ranked_as_the_comparison_ranks_it(
     row = features.lists.index(f"10-{number - 1}")
     found = compared("10", params, number, sample)
     assert found.row == number - 1
-    assert found.first.ranks == tuple(range(1, 7))
+    assert found.first.ranks == tuple(range(1, SIZE + 1))
     for variant, ranked in (
         ("none", found.without),
         ("0", found.sides[0].ranked),
@@ -86,14 +86,14 @@ def test_the_list_is_ranked_as_the_comparison_ranks_it(
         scores = rank(model, features, knowledge, torch.tensor([row])).scores
         mine = scores[0 if variant == "none" else sample]
         order = torch.argsort(-mine, stable=True).tolist()
-        assert [ranked.ranks[place] for place in order] == list(range(1, 7))
+        assert [ranked.ranks[place] for place in order] == list(range(1, SIZE + 1))
         assert ranked.ndcg == pytest.approx(ndcg([mine.tolist()], [features.labels[row]], 5)[0])
 
 
 def test_the_first_list_with_a_liked_item_is_taken(params: Params) -> None:
     chosen = subject("10")
     unliked = chosen.lists.with_columns(
-        labels=pl.when(pl.col("list") == "10-0").then(pl.lit([0] * 6)).otherwise("labels")
+        labels=pl.when(pl.col("list") == "10-0").then(pl.lit([0] * SIZE)).otherwise("labels")
     ).cast({"labels": pl.List(pl.Int8)})
     items = read_vectors(layout.ITEM_VECTORS)
     comparer = Comparer(params, items_table(), items, [], layout.reranker("none", "prm", 1))

@@ -24,6 +24,7 @@ from rec.rerank.ranking import rank
 from rec.rerank.reranker import load, save
 from tests.inference.project import (
     FILMS,
+    SIZE,
     items_table,
     project_features,
     project_knowledge,
@@ -84,7 +85,7 @@ def test_ranks_are_those_of_the_comparison(
             assert [by_item[item] for item in items] == pytest.approx(
                 expected[number].tolist(), abs=0.02
             )  # vectors differ in their last bits between batches
-    assert [place.rank for place in places[0]] == list(range(1, 7))
+    assert [place.rank for place in places[0]] == list(range(1, SIZE + 1))
 
 
 @pytest.mark.parametrize("backbone", ["prm", "dlcm"])
