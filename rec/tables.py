@@ -14,7 +14,6 @@ from typing import Any
 
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
-from pyarrow.parquet import ParquetWriter
 
 from rec.errors import RecError
 from rec.files import atomic_path
@@ -228,6 +227,8 @@ def write_table(table: pl.DataFrame, path: Path, schema: Schema) -> None:
 @contextmanager
 def table_writer(path: Path, schema: Schema) -> Iterator[Callable[[pl.DataFrame], None]]:
     """Write a Parquet table in parts: yields what appends a part, as a row group of its own."""
+    from pyarrow.parquet import ParquetWriter
+
     kind = pl.DataFrame(schema=dict(schema)).to_arrow(compat_level=PLAIN).schema
     options = {"compression": "zstd", "store_schema": False, "write_statistics": False}
     with atomic_path(path) as temporary, ParquetWriter(temporary, kind, **options) as writer:

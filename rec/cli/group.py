@@ -109,7 +109,7 @@ def _missing(error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
     if package in ("", "rec"):
         raise error
-    return f"the package {package} is missing: run `make setup`; `rec doctor` checks all of them"
+    return f"the package {package} is missing: run `make clean setup`; `rec doctor` says more"
 
 
 def _fail(message: str, status: int = 1) -> NoReturn:

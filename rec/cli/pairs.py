@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from rec.errors import RecError
 
 if TYPE_CHECKING:
     import polars as pl
+
+_log = logging.getLogger(__name__)
 
 SHOWN = 20  # pairs in a table where no limit is given
 
@@ -110,11 +112,12 @@ def _read(project: Project, round_: int | None, held_out: bool) -> pl.DataFrame:
     rounds = [int(name) for name in project.params.rounds]
     if not rounds:
         raise RecError("params.yaml: rounds: none, so that there are no pairs; choose rounds=t2")
-    made = [number for number in rounds if layout.pairs(number).exists()] or rounds[:1]
-    for number in rounds:
+    made = [number for number in rounds if layout.pairs(number).exists()]
+    for number in rounds if made else ():
         if number not in made:
             command = project.command(f"pairs@{number}")
             say(f"round {number} has no pairs yet: `{command}` makes them")
+    made = made or rounds[:1]
     return pl.concat([_of_round(project, number, held_out) for number in made])
 
 
@@ -127,7 +130,12 @@ def _of_round(project: Project, number: int, held_out: bool) -> pl.DataFrame:
     stage = f"pairs@{number}"
     place = layout.heldout_pairs if held_out else layout.pairs
     table = read_table(project.require(place(number), stage), PAIRS)
-    measure = read_json(project.require(layout.pairs_metrics(number), stage))["measure"]
+    figures = read_json(project.require(layout.pairs_metrics(number), stage))
+    measure = figures.get("measure") if isinstance(figures, dict) else None
+    if not isinstance(measure, str):
+        path, command = layout.pairs_metrics(number), project.command(stage)
+        raise RecError(f"{path}: measure: {measure!r} is no name; run `{command}`")
+    _log.info("%s: %d pairs", place(number), table.height)
     named = [pl.lit(number).alias("round"), pl.lit(held_out).alias("held_out")]
     return table.select(*named, pl.lit(measure).alias("measure"), pl.all())
 
@@ -150,7 +158,7 @@ def _reason(user: str, held_out: bool) -> str:
         return "a test user, and pairs are made of train and validation users"
     if held_out != (split == "valid"):
         return "a train user: leave out --held-out" if held_out else "of validation: use --held-out"
-    return f"none of the user's responses fit; {layout.pairs_metrics(1)} counts what was dropped"
+    return f"none could be made; {layout.pairs(1).parent}/ROUND.json counts why"
 
 
 def _records(
@@ -176,9 +184,11 @@ def _by_user(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return _natural(record["user"]), record["round"], -record["margin"]
 
 
-def _natural(user: str) -> tuple[int, str]:
-    """Numbers by their value, before and apart from other names."""
-    return (int(user), "") if user.isascii() and user.isdecimal() else (sys.maxsize, user)
+def _natural(user: str) -> tuple[bool, int, str]:
+    """Numbers by their value, before other names."""
+    decimal = user.isascii() and user.isdecimal()
+    digits = user.lstrip("0") if decimal else ""
+    return not decimal, len(digits), digits or user
 
 
 def _note(shown: int, found: int, table: pl.DataFrame, held_out: bool) -> str:

@@ -95,7 +95,7 @@ def store() -> None:
     """
 
 
-@store.command()
+@store.command(short_help="Print what the store holds.")
 @_place_options
 @format_option
 @verbose_option
@@ -119,7 +119,7 @@ def show(root: Path | None, project: Path | None, form: Form) -> None:
     )
 
 
-@store.command()
+@store.command(short_help="Remove what was used least recently.")
 @_place_options
 @click.option("--older-than", type=Age(), help="Remove spaces not used for this long, such as 30d.")
 @click.option("--keep", type=Size(), help="Remove the least recently used ones beyond this size.")

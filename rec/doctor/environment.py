@@ -15,11 +15,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rec.doctor.findings import Check, Finding, State, some
+from rec.doctor.findings import SETUP, Check, Finding, State, some
 
 OLDEST_PYTHON = (3, 11)
 LOCK = Path("requirements.lock")
-SETUP = "run `make clean setup`"
 LIMIT_SECONDS = 120  # that a library may take to be imported
 FEW_GB = 4  # of memory: what the largest stage of the quick profile takes, and some
 #: Features of processors that llama.cpp is much faster with: the system's name, llama.cpp's.

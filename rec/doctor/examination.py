@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rec.doctor import environment, project
-from rec.doctor.findings import Check, Finding, run
+from rec.doctor.findings import SETUP, Check, Finding, run
 from rec.errors import RecError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _load() -> Params | Finding:
     except RecError as error:
         return Finding(str(PARAMS), "problem", str(error), f"correct {PARAMS}")
     except ImportError as error:
-        return Finding(str(PARAMS), "problem", f"it cannot be read ({error})", environment.SETUP)
+        return Finding(str(PARAMS), "problem", f"it cannot be read ({error})", SETUP)
 
 
 def _run(checks: Mapping[str, Check]) -> list[Finding]:

@@ -24,6 +24,9 @@ class Finding:
     mend: str = ""  # what to do about a warning or a problem
 
 
+#: How to mend an environment: everything anew.
+SETUP = "run `make clean setup`"
+
 Check = Callable[[], Iterable[Finding]]
 
 
@@ -34,7 +37,7 @@ def run(name: str, check: Check) -> list[Finding]:
         return list(check())
     except Exception as error:
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return [Finding(name, "problem", f"could not be checked ({reason})", "run `make setup`")]
+        return [Finding(name, "problem", f"could not be checked ({reason})", SETUP)]
     finally:
         _log.debug("%s: %.1f s", name, time.perf_counter() - started)
 

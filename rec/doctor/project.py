@@ -61,7 +61,7 @@ def policies(params: Params) -> Iterator[Finding]:
     """Which of the policies have been made."""
     missing = [name for name in params.policies if not layout.policy(name).is_dir()]
     if missing:
-        found = f"not there yet: {', '.join(missing)} of {', '.join(params.policies)}"
+        found = f"{', '.join(missing)} of {', '.join(params.policies)} not there yet"
         yield Finding("policies", "warning", found, "`dvc repro`")
     else:
         yield Finding("policies", "ok", ", ".join(params.policies))

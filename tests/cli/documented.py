@@ -1,4 +1,4 @@
-"""The commands in docs/cli.md and what they print: run in a small project, compared, rewritten.
+"""The commands in the documents and what they print: run in a small project, compared, rewritten.
 
 A block of kind `console` holds commands, each after `$ `, with what they print (stdout and stderr)
 below. They are run by bash in a fresh copy of a project of PROJECTS. A comment before a block may
@@ -10,7 +10,7 @@ say otherwise, in any order:
 
 The shape of a line is what stands before its first colon or wide gap, without its digits.
 
-`python -m tests.cli.documented` writes what the commands print now into docs/cli.md, but for the
+`python -m tests.cli.documented` writes what the commands print now into the documents, but for the
 blocks of which only the shape is compared.
 """
 
@@ -29,7 +29,7 @@ from pathlib import Path
 from tests.cli.example import write_example
 from tests.cli.running import ROOT
 
-DOCUMENT = ROOT / "docs" / "cli.md"
+DOCUMENTS = (ROOT / "docs" / "cli.md", ROOT / "README.md")
 
 
 def write_models(root: Path) -> Path:
@@ -151,7 +151,8 @@ def _write() -> None:
             shutil.copytree(place / "projects" / block.project, copy)
             return run([command for command, _ in block.calls], copy, place / "bin")
 
-        DOCUMENT.write_text(rewritten(DOCUMENT.read_text(), printed))
+        for document in DOCUMENTS:
+            document.write_text(rewritten(document.read_text(), printed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/cli.md: its commands print what it says."""
+"""docs/cli.md and README.md: their commands print what they say."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.documented import DOCUMENT, PROJECTS, Block, blocks, normal, rewritten, run, shape
+from tests.cli.documented import DOCUMENTS, PROJECTS, Block, blocks, normal, rewritten, run, shape
 from tests.cli.test_startup import ALL
 
-BLOCKS = blocks(DOCUMENT.read_text())
+BLOCKS = [block for document in DOCUMENTS for block in blocks(document.read_text())]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_commands_print_what_the_document_says(
 def test_every_command_is_documented(words: str) -> None:
     called = re.compile(rf"\brec {words.removesuffix(' show')}( -.*)?$")
     assert any(called.search(command) for block in BLOCKS for command, _ in block.calls)
-    assert f"## `rec {words.split()[0]}`" in DOCUMENT.read_text()
+    assert f"## `rec {words.split()[0]}`" in DOCUMENTS[0].read_text()
 
 
 SAMPLE = """# Title

@@ -35,7 +35,7 @@ def fail(error: BaseException, *arguments: str) -> Result:
         (click.ClickException("no"), "no"),
         (
             ModuleNotFoundError("No module named 'trl.x'", name="trl.x"),
-            "the package trl is missing: run `make setup`; `rec doctor` checks all of them",
+            "the package trl is missing: run `make clean setup`; `rec doctor` says more",
         ),
     ],
 )

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from rec.doctor import environment
-from rec.doctor.findings import Check, Finding, run
+from rec.doctor.findings import Finding, run
 
-ROOT = Path(__file__).parents[2]
 Break = Callable[..., None]
 
 
@@ -156,14 +155,3 @@ def test_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rec.machine.available_memory", lambda: int(1.5e9))
     assert one("memory").state == "warning"
     assert one("memory").found.startswith("1.5 GB free")
-
-
-def test_a_check_that_fails_is_a_problem() -> None:
-    def broken() -> list[Finding]:
-        raise KeyError("x")
-
-    check: Check = broken
-    (finding,) = run("this", check)
-    assert finding == Finding(
-        "this", "problem", "could not be checked (KeyError: 'x')", "run `make setup`"
-    )

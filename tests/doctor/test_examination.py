@@ -1,0 +1,32 @@
+"""All checks together."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rec.doctor.examination import examine
+from tests.cli.running import ROOT
+
+
+def test_a_project(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    findings = {finding.check: finding for finding in examine(tmp_path)}
+    assert findings["params.yaml"].found == str(tmp_path)
+    assert findings["DVC"].found == "not a DVC repository"
+    assert {"Python", "torch", "files: llm", "disk", "response store"} <= set(findings)
+    assert Path.cwd() != tmp_path
+
+
+def test_faulty_parameters(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("sampling: {temprature: 1}\n")
+    findings = {finding.check: finding for finding in examine(tmp_path)}
+    assert findings["params.yaml"].state == "problem"
+    assert "temprature" in findings["params.yaml"].found
+    assert findings["Python"].state == "ok" and "DVC" not in findings
+
+
+def test_no_project() -> None:
+    findings = {finding.check: finding for finding in examine(None)}
+    assert findings["project"].state == "problem"
+    assert "torch" in findings
