@@ -21,7 +21,7 @@ import pandas as pd
 
 from rec.cleaning import FIRST_SECOND, KEPT, LAST_SECOND
 from rec.config import Data, Prepare
-from rec.datasets.movielens import ARTICLES, ELIDED
+from rec.titles import ARTICLES, ELIDED
 
 
 def prepare(

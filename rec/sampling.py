@@ -20,7 +20,7 @@ from rec.errors import RecError
 from rec.files import sha256
 from rec.llm.backends import Policy, open_backend, sampler_settings, server_model
 from rec.llm.form import Form
-from rec.llm.model import Model
+from rec.llm.model import Message, Model
 from rec.llm.request import Backend, Request, Response, require_fit
 from rec.llm.store.responses import ResponseStore
 from rec.progress import bar
@@ -77,7 +77,11 @@ def sample(
     with Model(policy.gguf, vocabulary_only=True) as model:
         limits = (settings.slot_tokens, settings.text_tokens)
         form = response_form(model, domain, response, *limits, rated=rated)
-        requests = [_request(model, row, settings, seed) for row in prompts.iter_rows(named=True)]
+        counts = sample_counts(settings)
+        requests = [
+            prompt_request(model, row["key"], row["messages"], counts[row["split"]], seed)
+            for row in prompts.iter_rows(named=True)
+        ]
         require_fit(requests, form.longest, context)
         longest = max(len(request.prompt) for request in requests) + form.longest
         with ResponseStore(store, _space(policy, form, settings)) as kept:
@@ -117,16 +121,22 @@ def _draw(
     return responses
 
 
-def _request(model: Model, row: dict[str, Any], settings: Sampling, seed: int) -> Request:
-    counts = {
+def sample_counts(settings: Sampling) -> dict[str, int]:
+    """How many responses there are about a user, by the user's split."""
+    return {
         "train": settings.responses,
         "valid": settings.responses_valid,
         "test": settings.responses_eval,
     }
-    ids = tuple(model.chat(row["messages"]))
-    indices = range(counts[row["split"]])
-    seeds = {index: derive_seed(seed, "sample", ids, index) for index in indices}
-    return Request(row["key"], ids, seeds)
+
+
+def prompt_request(
+    model: Model, key: str, messages: Sequence[Message], count: int, seed: int
+) -> Request:
+    """A prompt in tokens, with the seeds of its first `count` samples, which need no other."""
+    ids = tuple(model.chat(messages))
+    seeds = {index: derive_seed(seed, "sample", ids, index) for index in range(count)}
+    return Request(key, ids, seeds)
 
 
 def _space(policy: Policy, form: Form, settings: Sampling) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,3 +32,11 @@ def tiny(request: pytest.FixtureRequest) -> Tiny:
     """Each tiny model in turn."""
     found: Tiny = request.getfixturevalue(f"tiny_{request.param}")
     return found
+
+
+@pytest.fixture(scope="session")
+def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small project with tiny models: tests that change it take a copy."""
+    from tests.inference.project import write_project
+
+    return write_project(tmp_path_factory.mktemp("small") / "project")

@@ -12,6 +12,11 @@ from rec.cli.group import LazyGroup
 
 #: The commands: heading, name, what it does (the first sentence of the command's own help).
 SECTIONS = {
+    "Use the models": {
+        "profile": "Write what a user prefers, from a history, as an LLM reads it.",
+        "rerank": "Rank candidates for a user, and say what the profile changed.",
+        "compare": "Compare what the base and an aligned LLM write about a prepared user.",
+    },
     "Look into a run": {
         "pairs": "Browse preference pairs: what DPO is taught to prefer, and to what.",
     },
@@ -23,6 +28,10 @@ SECTIONS = {
 
 EXAMPLES = """\b
 Examples:
+  rec profile --history "Toy Story:5, Fargo:3"
+  rec rerank --history "Toy Story:5, Fargo:3" --candidates "Babe, Seven, Twister" --explain
+  rec rerank --batch users.jsonl > rankings.jsonl
+  rec compare --user 12
   rec pairs --min-margin 0.1
   rec pairs --user 12
   rec doctor

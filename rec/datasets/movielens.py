@@ -23,6 +23,7 @@ from rec.datasets.files import UNPARSEABLE, Found, find, required
 from rec.datasets.table_files import Column, open_table
 from rec.datasets.text import add_faults, delimited, header, literal
 from rec.errors import RecError
+from rec.titles import YEAR, article_first
 
 if TYPE_CHECKING:
     from rec.datasets import Source
@@ -35,13 +36,6 @@ GENRES = (
 )
 #: What stands for no genre.
 NO_GENRE = ("", "unknown", "(no genres listed)")
-#: Articles that titles carry at their end, in the languages of the data; then one without a space.
-ARTICLES = (
-    "The|A|An|La|Le|Les|Lo|El|Los|Las|Il|I|Gli|Un|Une|Una|Der|Die|Das|Ein|Eine|Det|Den|De|O|Os"
-)
-ELIDED = "L'"
-#: The year at the end of a title; a series has its first and perhaps its last.
-YEAR = r"\s*\(([0-9]{4})(?:\s*[-–]\s*(?:[0-9]{4})?)?\)\s*(?:\((?:V|TV)\))?\s*$"
 RATING_FIELDS = ("user", "item", "rating", "timestamp")
 EXPECTED = (
     "X.inter and X.item, u.data and u.item, ratings.dat and movies.dat, ratings.csv and movies.csv,"
@@ -80,19 +74,6 @@ def read(source: Source) -> None:
     source.connection.register("films", films)
     source.connection.execute("CREATE OR REPLACE TABLE raw_items AS FROM films")
     source.connection.unregister("films")
-
-
-def article_first(title: pl.Expr) -> pl.Expr:
-    """Move the article from the end of a title, and of each title in parentheses, to its front.
-
-    "Tin Drum, The (Blechtrommel, Die)" becomes "The Tin Drum (Die Blechtrommel)".
-    """
-    title = title.str.replace_all(r"\s+\)", ")")
-    for articles, space in ((ARTICLES, " "), (ELIDED, "")):
-        title = title.str.replace(
-            rf"^([^()]+), ({articles})(\s*\(|$)", f"${{2}}{space}${{1}}${{3}}"
-        ).str.replace_all(rf"\(([^()]+), ({articles})\)", f"(${{2}}{space}${{1}})")
-    return title
 
 
 def _layout(found: Mapping[str, Found], path: Path) -> Layout:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rec.config import Machine, Sampling
 from rec.errors import RecError
@@ -14,6 +15,9 @@ from rec.llm.model import Model
 from rec.llm.request import Backend
 from rec.llm.sampler import SamplerSettings
 from rec.machine import cores
+
+if TYPE_CHECKING:
+    from rec.llm.engine import Watch
 
 #: Requests in flight at a server, and rows of a batch on a GPU, where params give no number.
 _AT_SERVER, _ON_GPU = 32, 256
@@ -27,12 +31,15 @@ class Policy:
     name: str  # "0" is the base
     gguf: Path
     hf: Path  # the same weights as a Hugging Face folder
-    adapter: Path | None = None  # folder with the LoRA as safetensors and as adapter.gguf
+    #: Folder with the LoRA as safetensors and as adapter.gguf; or the GGUF, for llama.cpp alone.
+    adapter: Path | None = None
 
     @property
     def adapter_gguf(self) -> Path | None:
         """The LoRA that llama.cpp adds."""
-        return self.adapter / "adapter.gguf" if self.adapter else None
+        if self.adapter is None or self.adapter.suffix == ".gguf":
+            return self.adapter
+        return self.adapter / "adapter.gguf"
 
     def files(self, backend: str) -> list[Path]:
         """The files that decide what a backend draws. Raises RecError where one is missing."""
@@ -57,17 +64,22 @@ def open_backend(
     machine: Machine,
     *,
     context: int,
+    loaded: bool = False,
+    watch: Watch | None = None,
 ) -> Iterator[Backend]:
     """The backend that `settings.backend` names; `model` is the policy's vocabulary.
 
-    Raises RecError where it cannot serve this policy.
+    Where it is `loaded`, with its weights, llama.cpp reads no other; llama.cpp tells `watch` of
+    tokens as they are written, the others do not. Raises RecError where the backend cannot serve
+    this policy.
     """
     if settings.backend == "openai":
         opened = _server(policy, model, form, settings, machine)
     elif settings.backend == "transformers":
         opened = _transformers(policy, form, settings, machine, context)
     else:
-        opened = _llama_cpp(policy, form, settings, machine, context)
+        weights = model if loaded else None
+        opened = _llama_cpp(policy, weights, form, settings, machine, context, watch)
     with opened as backend:
         yield backend
 
@@ -97,13 +109,19 @@ def sampler_settings(settings: Sampling) -> SamplerSettings:
 
 @contextmanager
 def _llama_cpp(
-    policy: Policy, form: Form, settings: Sampling, machine: Machine, context: int
+    policy: Policy,
+    loaded: Model | None,
+    form: Form,
+    settings: Sampling,
+    machine: Machine,
+    context: int,
+    watch: Watch | None,
 ) -> Iterator[Backend]:
     from rec.llm.context import sequences_that_fit
     from rec.llm.engine import Engine
 
     threads = machine.threads or cores()
-    with Model(policy.gguf) as model:
+    with nullcontext(loaded) if loaded else Model(policy.gguf) as model:
         fit = sequences_that_fit(model, context, threads)
         with Engine(
             model,
@@ -114,6 +132,7 @@ def _llama_cpp(
             threads=threads,
             adapter=policy.adapter_gguf,
             deterministic=settings.deterministic,
+            watch=watch,
         ) as engine:
             yield engine
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -30,6 +30,10 @@ _PREFIX, _PROMPT, _FIRST = 0, 1, 2
 _NO_ROOM = (
     "llama.cpp's cache has no room for a single response; lower llm.context or prompts.history"
 )
+
+
+#: Told of responses while they are written: key, sample, and the tokens that were added.
+Watch = Callable[[str, int, Sequence[int]], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Engine:
 
     `parallel` responses are decoded together, of at most `context` tokens with their prompt. With
     `deterministic` it is one at a time by one thread, and nothing is shared between prompts, so
-    that on one kind of processor a response depends on its prompt and its seed alone.
+    that on one kind of processor a response depends on its prompt and its seed alone. `watch` is
+    told of tokens as they are written; a response that has to begin anew is told from its start.
     """
 
     def __init__(
@@ -78,9 +83,11 @@ class Engine:
         adapter: Path | None = None,
         deterministic: bool = False,
         unified: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self.model = model
         self.form = form
+        self.watch = watch
         self.settings = settings
         self.cells = context
         self.deterministic = deterministic
@@ -212,15 +219,21 @@ class Engine:
     def _begin(self, sample: _Sample) -> _Sequence:
         request, seed = sample.request, sample.request.seeds[sample.index]
         opening = self._opening(request)
-        return _Sequence(
+        sequence = _Sequence(
             sample,
             self._chain(derive_seed(seed, "opening"), self.bias_first),
             self._chain(seed, self.bias),
             position=len(opening) - 1,
             given=deque(opening[-1:]),
             started=time.perf_counter(),
-            written=list(self.form.slots[0].label),
         )
+        self._add(sequence, self.form.slots[0].label)
+        return sequence
+
+    def _add(self, sequence: _Sequence, tokens: Sequence[int]) -> None:
+        sequence.written += tokens
+        if self.watch:
+            self.watch(sequence.sample.request.key, sequence.sample.index, tokens)
 
     def _make_room(self, waiting: deque[_Sample]) -> None:
         """Put the younger half of the responses back, and draw fewer together from now on."""
@@ -275,7 +288,7 @@ class Engine:
         ended = token == form.end
         full = sequence.slot_length >= form.slots[sequence.slot].limit
         if not ended:
-            sequence.written.append(token)
+            self._add(sequence, [token])
             sequence.given.append(token)
         if not ended and not full:
             return
@@ -286,7 +299,7 @@ class Engine:
             sequence.done = True
             return
         given = [form.end, *form.slots[sequence.slot].label]
-        sequence.written += given
+        self._add(sequence, given)
         sequence.given += given
 
     def _finish(self) -> Iterator[Response]:

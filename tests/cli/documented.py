@@ -5,7 +5,8 @@ below. They are run by bash in a fresh copy of a project of PROJECTS. A comment 
 say otherwise, in any order:
 
     <!-- console: shape -->     only the shape is compared: what differs between machines or models
-    <!-- console: PROJECT -->   the project to run in, where it is not "example"
+    <!-- console: PROJECT -->   the project to run in, where it is not "example"; that of "models"
+                                has tiny ones, so that what is real of a model is but its shape
 
 The shape of a line is what stands before its first colon or wide gap, without its digits.
 
@@ -29,8 +30,20 @@ from tests.cli.example import write_example
 from tests.cli.running import ROOT
 
 DOCUMENTS = (ROOT / "docs" / "cli.md", ROOT / "README.md")
+
+
+def write_models(root: Path) -> Path:
+    """Write the project with tiny models; its folder."""
+    from tests.inference.project import write_project
+
+    return write_project(root)
+
+
 #: What makes each project in which documented commands run, given its folder.
-PROJECTS: dict[str, Callable[[Path], object]] = {"example": write_example}
+PROJECTS: dict[str, Callable[[Path], object]] = {
+    "example": write_example,
+    "models": write_models,
+}
 #: Where the document has its project, and the width of its terminal.
 PLACE, COLUMNS = "/home/you/rec", "100"
 LIMIT_SECONDS = 300

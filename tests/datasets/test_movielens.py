@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rec.datasets.movielens import article_first
 from rec.errors import RecError
 from tests.datasets.reading import Relations, read_all
 
@@ -186,29 +185,6 @@ def test_line_ends_blank_lines_and_no_last_line_end(
 def test_byte_order_mark(tmp_path: Path, layout: str) -> None:
     ratings, items = (b"\xef\xbb\xbf" + FILES[layout][name] for name in NAMES[layout][:2])
     check(read(write(tmp_path, layout, ratings=ratings, items=items)), layout)
-
-
-@pytest.mark.parametrize(
-    ("published", "expected"),
-    [
-        ("Usual Suspects, The", "The Usual Suspects"),
-        ("Good, The Bad and The Ugly, The", "The Good, The Bad and The Ugly"),
-        ("Tin Drum, The (Blechtrommel, Die)", "The Tin Drum (Die Blechtrommel)"),
-        ("Star Maker, The (Uomo delle stelle, L')", "The Star Maker (L'Uomo delle stelle)"),
-        ("Enfer, L'", "L'Enfer"),
-        ("Hate (Haine, La)", "Hate (La Haine)"),
-        ("Convent, The (Convento, O)", "The Convent (O Convento)"),
-        ("White Balloon, The (Badkonake Sefid )", "The White Balloon (Badkonake Sefid)"),
-        ("American in Paris, An", "An American in Paris"),
-        ("I, Worst of All (Yo, la peor de todas)", "I, Worst of All (Yo, la peor de todas)"),
-        ("Paris, Texas", "Paris, Texas"),
-        ("Bye Bye, Theodore", "Bye Bye, Theodore"),
-        ("Seven (Se7en)", "Seven (Se7en)"),
-    ],
-)
-def test_article_moves_to_the_front(published: str, expected: str) -> None:
-    table = pl.DataFrame({"title": [published]})
-    assert table.select(article_first(pl.col("title"))).item() == expected
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rec.llm.engine import Engine
+from rec.llm.engine import Engine, Watch
 from rec.llm.form import Form, card, free_text
 from rec.llm.model import Model
 from rec.llm.request import Request, Response
@@ -36,6 +36,7 @@ class Options:
     adapter: Path | None = None
     threads: int = 1
     unified: bool = False
+    watch: Watch | None = None
 
 
 def make_form(model: Model, options: Options) -> Form:
@@ -59,6 +60,7 @@ def open_engine(path: Path, options: Options) -> Iterator[Engine]:
             adapter=options.adapter,
             deterministic=options.deterministic,
             unified=options.unified,
+            watch=options.watch,
         ) as engine,
     ):
         yield engine

@@ -16,6 +16,7 @@ from rec.llm.adapter import export_adapter
 from rec.llm.backends import Policy, open_backend, server_model
 from rec.llm.form import by_policy
 from rec.llm.model import Model
+from rec.llm.request import Request
 from rec.responses import response_form
 from rec.sampling import Work, sample
 from rec.tables import RESPONSES, check_schema
@@ -123,3 +124,31 @@ def test_a_base_and_an_aligned_policy_in_one_process(aligned: Policy) -> None:
         ):
             (first,), (second,) = one.generate([request]), other.generate([request])
     assert first.token_ids != second.token_ids
+
+
+def test_an_adapter_that_is_a_file(aligned: Policy, tmp_path: Path) -> None:
+    assert aligned.adapter and aligned.adapter_gguf
+    other = tmp_path / "taste.gguf"
+    other.write_bytes(aligned.adapter_gguf.read_bytes())
+    named = replace(aligned, adapter=other)
+    assert named.adapter_gguf == other
+    assert named.files("llama_cpp") == [aligned.gguf, other]
+    with pytest.raises(RecError, match=r"adapter_config\.json: no such file"):
+        named.files("transformers")
+
+
+def test_a_model_that_is_loaded_is_not_loaded_again(
+    aligned: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Model(aligned.gguf) as model:
+        form = response_form(model, "films", "card", 4, 0)
+        wanted = [Request("a", (5, 6, 7), {0: 1})]
+
+        def texts(loaded: bool) -> list[tuple[int, ...]]:
+            options = {"context": 256, "loaded": loaded}
+            with open_backend(aligned, model, form, settings(), machine(), **options) as backend:
+                return [response.token_ids for response in backend.generate(wanted)]
+
+        apart = texts(loaded=False)
+        monkeypatch.setattr("rec.llm.backends.Model", None)
+        assert texts(loaded=True) == apart

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, takewhile
+from itertools import groupby, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -575,3 +575,21 @@ def test_no_memory_for_the_cache(tiny_llama: Tiny, monkeypatch: pytest.MonkeyPat
 )
 def test_common_prefix(given: list[tuple[int, ...]], expected: list[int]) -> None:
     assert common_prefix(given) == expected
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_tokens_are_told_as_they_are_written(tiny_llama: Tiny, parallel: int) -> None:
+    told: dict[tuple[str, int], list[int]] = {}
+    order: list[tuple[str, int]] = []
+    wanted = requests(3, 2, shared=8)
+
+    def watch(key: str, sample: int, tokens: Sequence[int]) -> None:
+        told.setdefault((key, sample), []).extend(tokens)
+        order.append((key, sample))
+
+    with open_engine(tiny_llama.gguf, Options(parallel=parallel, watch=watch)) as engine:
+        for response in engine.generate(wanted):
+            assert told[response.key, response.sample] == list(response.token_ids)
+    assert len(told) == 6
+    one_by_one = [name for name, _ in groupby(order)]
+    assert (one_by_one == list(told)) == (parallel == 1)
