@@ -5,58 +5,77 @@ They hold no colours of their own: the page sets them for light and dark.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
+from rec.comparison.names import BEST_SLUG, round_number
+from rec.comparison.result import Estimate
 from rec.config import FINE_TUNED, ORDERS
-from rec.results import Row
+from rec.results import BASE, Row
 
 Spec = dict[str, Any]
 
-ROW_HEIGHT = 32
+ROW_HEIGHT = 30
 HEIGHT = 220
 NAMES = ("round", "policy", "fold", "side")  # columns that are no quantities
 SIDES = ("chosen", "rejected")
+#: Kinds of variants, which differ in colour and shape.
+KINDS = ("Base LLM", "DPO4Rec", "Fine-tuned", "No LLM", "Order", "Upper bound")
+BINS = 20
 #: Figures that only a loss over pairs moves on purpose; another loss is on another scale.
 OF_PREFERENCE = ("loss", "accuracy", "margin", "reward")
 
 
-def values_chart(table: list[Row], data: str) -> Spec:
-    """NDCG@5 of every variant as a dot with its interval; `data` names the data set."""
-    points = [_point(row.label, row.ndcg.value, row.ndcg.low, row.ndcg.high) for row in table]
-    return _dots(points, f"NDCG@5 on {data}")
+def values_chart(table: list[Row]) -> Spec:
+    """NDCG@5 of every variant as a dot with its interval."""
+    points = [_point(row, row.ndcg, 1) for row in table]
+    return _dots(points, "NDCG@5")
 
 
 def differences_chart(table: list[Row]) -> Spec:
     """Difference of each variant to the base LLM in points, orders left out."""
     points = [
-        _point(
-            row.label, *(100 * n for n in (row.vs_base.value, row.vs_base.low, row.vs_base.high))
-        )
+        _point(row, row.vs_base, 100)
         for row in table
         if row.vs_base is not None and row.slug not in ORDERS
     ]
     zero = alt.Chart(_inline([{"zero": 0}])).mark_rule(style="reference").encode(x="zero:Q")
-    return _dots(points, "NDCG@5 points vs base LLM", zero)
+    return _dots(points, "Difference to the base LLM, NDCG@5 points", zero)
 
 
-def _point(variant: str, value: float, low: float, high: float) -> dict[str, Any]:
-    return {"variant": variant, "value": value, "low": low, "high": high}
+def _point(row: Row, found: Estimate, scale: int) -> dict[str, Any]:
+    ends = {name: scale * getattr(found, name) for name in _ENDS}
+    return {"variant": row.label, "kind": _kind(row.slug), **ends}
+
+
+def _kind(slug: str) -> str:
+    if round_number(slug) is not None:
+        return "DPO4Rec"
+    named = {BASE: "Base LLM", BEST_SLUG: "Upper bound", **dict.fromkeys(ORDERS, "Order")}
+    return "Fine-tuned" if slug in FINE_TUNED else named.get(slug, "No LLM")
 
 
 def _dots(points: list[dict[str, Any]], title: str, below: alt.Chart | None = None) -> Spec:
+    kinds = [kind for kind in KINDS if any(point["kind"] == kind for point in points)]
+    legend = alt.Legend(orient="top", values=kinds, symbolSize=90, columns=3)
+    domain = alt.Scale(domain=list(KINDS))
     base = alt.Chart(_inline(points)).encode(
-        y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=160)),
+        y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=160, ticks=False)),
+        color=alt.Color("kind:N", title=None, legend=legend, scale=domain),
         tooltip=["variant:N", *(alt.Tooltip(f"{k}:Q", format=".4f") for k in _ENDS)],
     )
     scale = alt.Scale(zero=False, padding=8)
-    interval = base.mark_rule(style="interval").encode(
-        x=alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6, titleLimit=220)),
+    interval = base.mark_rule(strokeWidth=2.5).encode(
+        x=alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6, titleLimit=240)),
         x2="high:Q",
     )
-    dots = base.mark_point(style="dot", filled=True, opacity=1, size=90).encode(x="value:Q")
+    shape = alt.Shape("kind:N", title=None, legend=legend, scale=domain)
+    dots = base.mark_point(filled=True, opacity=1, size=90).encode(x="value:Q", shape=shape)
     layers = [interval, dots] if below is None else [below, interval, dots]
     return _finished(alt.layer(*layers), ROW_HEIGHT * max(len(points), 1))
 
@@ -157,6 +176,65 @@ def bars_chart(bars: list[dict[str, Any]], x_title: str, y_title: str) -> Spec:
         )
     )
     return _finished(chart, HEIGHT)
+
+
+def shares_chart(values: Mapping[str, Sequence[float]], group: str, title: str) -> Spec:
+    """How numbers of several groups are spread: the share of each group in equal intervals.
+
+    `group` says what the groups are; they differ in colour and dash. A group without numbers has
+    no line.
+    """
+    ends = _intervals([number for numbers in values.values() for number in numbers])
+    rows = [
+        {group: name, "value": ends[place], "to": ends[min(place + 1, len(ends) - 1)], "share": of}
+        for name, numbers in values.items()
+        for place, of in enumerate(_shares(numbers, ends))
+    ]
+    legend = _legend()
+    present = [name for name, numbers in values.items() if numbers]
+    chart = (
+        alt.Chart(_inline(rows))
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(
+            x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=False)),
+            y=alt.Y("share:Q", title="Share of pairs", axis=_percents()),
+            color=alt.Color(f"{group}:N", title=group.capitalize(), legend=legend, sort=present),
+            strokeDash=alt.StrokeDash(
+                f"{group}:N", title=group.capitalize(), legend=legend, sort=present
+            ),
+            tooltip=[
+                f"{group}:N",
+                alt.Tooltip("value:Q", title="from", format=".4~g"),
+                alt.Tooltip("to:Q", format=".4~g"),
+                alt.Tooltip("share:Q", format=".1%"),
+            ],
+        )
+    )
+    return _finished(chart, HEIGHT)
+
+
+def _intervals(numbers: Sequence[float]) -> list[float]:
+    """The ends of equal intervals of a round width from the lowest number to the highest."""
+    if not numbers:
+        return [0.0, 1.0]
+    low, high = min(numbers), max(numbers)
+    width = _round_width((high - low) / BINS) if high > low else 1.0
+    first, last = math.floor(low / width), math.floor(high / width) + 1
+    return [round(place * width, 12) for place in range(first, last + 1)]
+
+
+def _round_width(least: float) -> float:
+    """The least of 1, 2, 5, 10, 20 ... (and .1, .2, .5 ...) that is not below `least`."""
+    unit = 10.0 ** math.floor(math.log10(least))
+    return next(unit * step for step in (1, 2, 5, 10) if unit * step >= least * (1 - 1e-9))
+
+
+def _shares(numbers: Sequence[float], ends: Sequence[float]) -> list[float]:
+    """The share in each interval, and a 0 at the end of the last, for a line to close."""
+    if not numbers:
+        return []
+    counts, _ = np.histogram(numbers, bins=ends)
+    return [*(round(float(count) / len(numbers), 6) for count in counts), 0.0]
 
 
 def popularity_chart(most_popular: list[dict[str, Any]], items: int) -> Spec:

@@ -230,6 +230,21 @@ def summary(comparison: Comparison) -> str:
     Without a round it speaks of the base LLM. Where the first difference is not significant it
     says what the users can detect.
     """
+    differences = main_differences(comparison)
+    sentences = "; ".join(map(_against, differences))
+    return (
+        f"Over {count(comparison.test_users, 'test user')}, "
+        f"{count(len(comparison.seeds), 'seed')} and {_backbones(comparison)}, on "
+        f"{_protocol(comparison)}, {_name(differences[0].of)} differs in NDCG@5 {sentences}."
+        f"{_power_note(comparison, differences[0])}"
+    )
+
+
+def main_differences(comparison: Comparison) -> list[Difference]:
+    """The last round, or without one the base LLM, against the base LLM, the bar, and nothing.
+
+    Those that were compared, at least one. Raises RecError where none was.
+    """
     last = last_round(comparison.variants)
     subject = BASE if last is None else last
     wanted = [(subject, name) for name in (BASE, "history", "none") if name != subject]
@@ -237,13 +252,7 @@ def summary(comparison: Comparison) -> str:
     differences = [d for d in found if d is not None]
     if not differences:
         raise RecError("comparison: nothing is compared with an LLM; there is nothing to sum up")
-    sentences = "; ".join(map(_against, differences))
-    return (
-        f"Over {count(comparison.test_users, 'test user')}, "
-        f"{count(len(comparison.seeds), 'seed')} and {_backbones(comparison)}, on "
-        f"{_protocol(comparison)}, {_name(subject)} differs in NDCG@5 {sentences}."
-        f"{_power_note(comparison, differences[0])}"
-    )
+    return differences
 
 
 def _protocol(comparison: Comparison) -> str:

@@ -82,6 +82,11 @@ def sampling_metrics(policy: str) -> Path:
     return DATA / "responses" / f"{policy}.json"
 
 
+def drawing(policy: str) -> Path:
+    """How fast a policy's responses were drawn on this machine, and which ones they were."""
+    return WORK / "drawing" / f"{policy}.json"
+
+
 def knowledge(policy: str) -> Path:
     """Folder of what the texts of a policy are as vectors."""
     return DATA / "vectors" / policy
