@@ -27,29 +27,25 @@ SIDES = ("chosen", "rejected")
 #: Kinds of variants, which differ in colour and shape.
 KINDS = ("Base LLM", "DPO4Rec", "Fine-tuned", "No LLM", "Order", "Upper bound")
 BINS = 20
+POINTS = 100  # of a difference
 #: Figures that only a loss over pairs moves on purpose; another loss is on another scale.
 OF_PREFERENCE = ("loss", "accuracy", "margin", "reward")
 
 
 def values_chart(table: list[Row]) -> Spec:
-    """NDCG@5 of every variant as a dot with its interval."""
+    """NDCG@5 of every variant as a dot with its interval; a dashed line at the base LLM's value."""
     points = [_point(row, row.ndcg, 1) for row in table]
-    return _dots(points, "NDCG@5")
+    return _dots(points, "NDCG@5", [row.ndcg.value for row in table if row.slug == BASE])
 
 
 def differences_chart(table: list[Row]) -> Spec:
-    """Difference of each variant to the base LLM in points, orders left out."""
-    points = [
-        _point(row, row.vs_base, 100)
-        for row in table
-        if row.vs_base is not None and row.slug not in ORDERS
-    ]
-    zero = alt.Chart(_inline([{"zero": 0}])).mark_rule(style="reference").encode(x="zero:Q")
-    return _dots(points, "Difference to the base LLM, NDCG@5 points", zero)
+    """Difference of each variant to the base LLM in points; the rows of orders are empty."""
+    points = [_point(row, None if row.slug in ORDERS else row.vs_base, POINTS) for row in table]
+    return _dots(points, "NDCG@5 points more than the base LLM", [0])
 
 
-def _point(row: Row, found: Estimate, scale: int) -> dict[str, Any]:
-    ends = {name: scale * getattr(found, name) for name in _ENDS}
+def _point(row: Row, found: Estimate | None, scale: int) -> dict[str, Any]:
+    ends = {name: None if found is None else scale * getattr(found, name) for name in _ENDS}
     return {"variant": row.label, "kind": _kind(row.slug), **ends}
 
 
@@ -60,24 +56,26 @@ def _kind(slug: str) -> str:
     return "Fine-tuned" if slug in FINE_TUNED else named.get(slug, "No LLM")
 
 
-def _dots(points: list[dict[str, Any]], title: str, below: alt.Chart | None = None) -> Spec:
-    kinds = [kind for kind in KINDS if any(point["kind"] == kind for point in points)]
-    legend = alt.Legend(orient="top", values=kinds, symbolSize=90, columns=3)
+def _dots(points: list[dict[str, Any]], title: str, lines: list[float]) -> Spec:
+    """A row per point, with dashed lines at some values. Kinds differ in colour and shape."""
     domain = alt.Scale(domain=list(KINDS))
+    rows = alt.Scale(domain=[point["variant"] for point in points])
+    axis = alt.Axis(labelLimit=160, ticks=False)
     base = alt.Chart(_inline(points)).encode(
-        y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=160, ticks=False)),
-        color=alt.Color("kind:N", title=None, legend=legend, scale=domain),
+        y=alt.Y("variant:N", sort=None, title=None, axis=axis, scale=rows),
+        color=alt.Color("kind:N", legend=None, scale=domain),
         tooltip=["variant:N", *(alt.Tooltip(f"{k}:Q", format=".4f") for k in _ENDS)],
     )
     scale = alt.Scale(zero=False, padding=8)
     interval = base.mark_rule(strokeWidth=2.5).encode(
-        x=alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6, titleLimit=240)),
+        x=alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6, titleLimit=260)),
         x2="high:Q",
     )
-    shape = alt.Shape("kind:N", title=None, legend=legend, scale=domain)
+    shape = alt.Shape("kind:N", legend=None, scale=domain)
     dots = base.mark_point(filled=True, opacity=1, size=90).encode(x="value:Q", shape=shape)
-    layers = [interval, dots] if below is None else [below, interval, dots]
-    return _finished(alt.layer(*layers), ROW_HEIGHT * max(len(points), 1))
+    marked = _inline([{"line": line} for line in lines])
+    below = alt.Chart(marked).mark_rule(style="reference").encode(x="line:Q")
+    return _finished(alt.layer(below, interval, dots), ROW_HEIGHT * max(len(points), 1))
 
 
 _ENDS = ("value", "low", "high")
@@ -178,42 +176,36 @@ def bars_chart(bars: list[dict[str, Any]], x_title: str, y_title: str) -> Spec:
     return _finished(chart, HEIGHT)
 
 
-def shares_chart(values: Mapping[str, Sequence[float]], group: str, title: str) -> Spec:
-    """How numbers of several groups are spread: the share of each group in equal intervals.
+def shares_chart(
+    values: Mapping[str, Sequence[float]], ends: Sequence[float], of: str, measure: str
+) -> Spec:
+    """How numbers of several groups are spread: the share of each group in each interval.
 
-    `group` says what the groups are; they differ in colour and dash. A group without numbers has
-    no line.
+    `ends` are those of the intervals (`intervals`), `of` says what the groups are and
+    `measure` what the numbers are. Groups differ in colour and dash; one without numbers has no
+    line.
     """
-    ends = _intervals([number for numbers in values.values() for number in numbers])
     rows = [
-        {group: name, "value": ends[place], "to": ends[min(place + 1, len(ends) - 1)], "share": of}
+        {of: name, "from": begin, "to": end, "share": share}
         for name, numbers in values.items()
-        for place, of in enumerate(_shares(numbers, ends))
+        for begin, end, share in _shares(numbers, ends)
     ]
-    legend = _legend()
-    present = [name for name, numbers in values.items() if numbers]
+    title, legend = of.capitalize(), _legend()
     chart = (
         alt.Chart(_inline(rows))
         .mark_line(interpolate="step-after", strokeWidth=2)
         .encode(
-            x=alt.X("value:Q", title=title, scale=alt.Scale(zero=False, nice=False)),
+            x=alt.X("from:Q", title=measure, scale=alt.Scale(zero=False, nice=False)),
             y=alt.Y("share:Q", title="Share of pairs", axis=_percents()),
-            color=alt.Color(f"{group}:N", title=group.capitalize(), legend=legend, sort=present),
-            strokeDash=alt.StrokeDash(
-                f"{group}:N", title=group.capitalize(), legend=legend, sort=present
-            ),
-            tooltip=[
-                f"{group}:N",
-                alt.Tooltip("value:Q", title="from", format=".4~g"),
-                alt.Tooltip("to:Q", format=".4~g"),
-                alt.Tooltip("share:Q", format=".1%"),
-            ],
+            color=alt.Color(f"{of}:N", title=title, legend=legend),
+            strokeDash=alt.StrokeDash(f"{of}:N", title=title, legend=legend),
+            tooltip=[f"{of}:N", "from:Q", "to:Q", alt.Tooltip("share:Q", format=".1%")],
         )
     )
     return _finished(chart, HEIGHT)
 
 
-def _intervals(numbers: Sequence[float]) -> list[float]:
+def intervals(numbers: Sequence[float]) -> list[float]:
     """The ends of equal intervals of a round width from the lowest number to the highest."""
     if not numbers:
         return [0.0, 1.0]
@@ -229,12 +221,13 @@ def _round_width(least: float) -> float:
     return next(unit * step for step in (1, 2, 5, 10) if unit * step >= least * (1 - 1e-9))
 
 
-def _shares(numbers: Sequence[float], ends: Sequence[float]) -> list[float]:
-    """The share in each interval, and a 0 at the end of the last, for a line to close."""
+def _shares(numbers: Sequence[float], ends: Sequence[float]) -> list[tuple[float, float, float]]:
+    """Each interval with its share, and one of no width with 0, for a line to close."""
     if not numbers:
         return []
     counts, _ = np.histogram(numbers, bins=ends)
-    return [*(round(float(count) / len(numbers), 6) for count in counts), 0.0]
+    shares = [round(float(count) / len(numbers), 6) for count in counts]
+    return [*zip(ends, ends[1:], shares, strict=False), (ends[-1], ends[-1], 0.0)]
 
 
 def popularity_chart(most_popular: list[dict[str, Any]], items: int) -> Spec:

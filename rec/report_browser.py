@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import polars as pl
@@ -22,7 +23,7 @@ from rec.rerank.metrics import NAMES
 
 MOST_PAIRS, MOST_USERS = 5_000, 1_000
 MOST_LISTS = 5  # of each user
-MOST_BYTES = 4_000_000  # of pairs, and of users, with the texts that are not there yet
+MOST_PAIR_BYTES, MOST_USER_BYTES = 5_000_000, 3_500_000  # with the texts that are new with them
 DIGITS = 5
 INITIAL = "Initial order"
 
@@ -59,15 +60,15 @@ def browser(browsed: Browsed, protocol: str) -> dict[str, Any]:
     Raises RecError where a run does not fit the lists.
     """
     page = _Page()
-    pairs = list(_within(_pairs(browsed, page), MOST_PAIRS, page))
-    users = list(_within(_users(browsed, protocol, page), MOST_USERS, page))
+    pairs = list(_within(_pairs(browsed, page), MOST_PAIRS, MOST_PAIR_BYTES, page))
+    users = list(_within(_users(browsed, protocol, page), MOST_USERS, MOST_USER_BYTES, page))
     number = sum(table.height for table in _tables(browsed))
     return {
         "texts": page.texts.values,
         "titles": page.titles.values,
         "initial": INITIAL,
         "variants": [[label(slug(v)), v in browsed.responses] for v in browsed.runs],
-        "pairs": sorted(pairs, key=lambda pair: (pair[7] - pair[6], pair[0], pair[2])),
+        "pairs": sorted(pairs, key=lambda pair: (pair[7] - pair[6], pair[1], pair[0], pair[2])),
         "users": sorted(users, key=lambda user: _natural(user[0])),
         "left_out": {
             "pairs": number - len(pairs),
@@ -95,8 +96,15 @@ class _Strings:
         found = self._numbers.setdefault(text, len(self.values))
         if found == len(self.values):
             self.values.append(text)
-            self.bytes += len(as_json(text).encode()) + 1
+            self.bytes += _size(text)
         return found
+
+    def cut(self, length: int) -> None:
+        """Forget the strings from this place on."""
+        for text in self.values[length:]:
+            self.bytes -= _size(text)
+            del self._numbers[text]
+        del self.values[length:]
 
 
 @dataclass
@@ -109,16 +117,33 @@ class _Page:
         """What all strings take."""
         return self.texts.bytes + self.titles.bytes
 
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """How many strings there are."""
+        return len(self.texts.values), len(self.titles.values)
 
-def _within(entries: Iterator[Entry], most: int, page: _Page) -> Iterator[Entry]:
-    """The first `most` entries, as far as they and their new strings stay within `MOST_BYTES`."""
-    before = page.bytes
-    own = 0
-    for number, entry in enumerate(entries):
-        own += len(as_json(entry).encode()) + 1
-        if number == most or own + page.bytes - before > MOST_BYTES:
+    def cut(self, lengths: tuple[int, int]) -> None:
+        """Forget the strings that came after there were so many."""
+        self.texts.cut(lengths[0])
+        self.titles.cut(lengths[1])
+
+
+def _within(entries: Iterator[Entry], most: int, most_bytes: int, page: _Page) -> Iterator[Entry]:
+    """The first `most` entries, as far as they and their new strings stay within `most_bytes`."""
+    before, own = page.bytes, 0
+    lengths = page.lengths
+    for entry in islice(entries, most):
+        own += _size(entry)
+        if own + page.bytes - before > most_bytes:
+            page.cut(lengths)
             return
+        lengths = page.lengths
         yield entry
+
+
+def _size(value: Any) -> int:
+    """Bytes that an element of an array takes."""
+    return len(as_json(value).encode()) + 1
 
 
 def _by_hash(names: Iterable[str]) -> list[str]:

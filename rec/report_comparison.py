@@ -9,7 +9,7 @@ from rec import charts
 from rec.comparison.names import label
 from rec.comparison.result import SECONDARY, Comparison, Difference, Estimate, Family
 from rec.report_grid import DASH, Grid, Line
-from rec.results import Row, heading, level, main_differences, p_value, points, rows
+from rec.results import AGAINST, Row, heading, level, main_differences, p_value, points, rows
 
 #: Slices in words.
 BY = {
@@ -51,7 +51,7 @@ def tiles(comparison: Comparison) -> list[Tile]:
     found = main_differences(comparison)
     return [
         Tile(
-            f"{label(one.of)} − {label(one.to)}",
+            f"{label(one.of)}, against {AGAINST[one.to]}",
             *_parts(points(one.estimate)),
             f"{one.verdict}, p {p_value(one.p_holm)}",
             _direction(one.estimate) if one.significant else "",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from rec.charts import SIDES, Spec, shares_chart
+from rec.charts import SIDES, Spec, intervals, shares_chart
 from rec.errors import RecError
 from rec.report_grid import DASH, Grid, Line
 
@@ -116,8 +116,17 @@ def pairs_charts(pairs: Mapping[int, pl.DataFrame], measure: str) -> dict[str, S
     `pairs` are tables PAIRS; `measure` is what margins are of.
     """
     margins = {str(number): table["margin"].to_list() for number, table in pairs.items()}
-    found = {"chart-margins": shares_chart(margins, "round", f"Margin, {measure}")}
-    for number, table in pairs.items():
-        lengths = {side: table[f"{side}_ids"].list.len().to_list() for side in SIDES}
-        found[f"chart-lengths-{number}"] = shares_chart(lengths, "side", "Tokens of a response")
+    name = f"Margin, {measure}"
+    found = {"chart-margins": shares_chart(margins, intervals(_all(margins)), "round", name)}
+    lengths = {
+        number: {side: table[f"{side}_ids"].list.len().to_list() for side in SIDES}
+        for number, table in pairs.items()
+    }
+    ends = intervals([length for sides in lengths.values() for length in _all(sides)])
+    for number, sides in lengths.items():
+        found[f"chart-lengths-{number}"] = shares_chart(sides, ends, "side", "Tokens of a response")
     return found
+
+
+def _all(groups: Mapping[str, Sequence[float]]) -> list[float]:
+    return [number for numbers in groups.values() for number in numbers]

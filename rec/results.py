@@ -16,6 +16,8 @@ from rec.errors import RecError
 WIDTH = 100  # columns of a terminal
 NDCG, MAP = "ndcg@5", "map@5"
 BASE = "base"
+#: What the summary compares with.
+AGAINST = {BASE: "the base LLM", "history": "history text without an LLM", "none": "no knowledge"}
 #: How the lists were made, as headings.
 PROTOCOLS = {
     "popularity": "Negatives by popularity",
@@ -247,7 +249,7 @@ def main_differences(comparison: Comparison) -> list[Difference]:
     """
     last = last_round(comparison.variants)
     subject = BASE if last is None else last
-    wanted = [(subject, name) for name in (BASE, "history", "none") if name != subject]
+    wanted = [(subject, name) for name in AGAINST if name != subject]
     found = [comparison.primary.comparison(*pair) for pair in wanted]
     differences = [d for d in found if d is not None]
     if not differences:
@@ -270,12 +272,11 @@ def _name(slug: str) -> str:
 
 
 def _against(found: Difference) -> str:
-    names = {BASE: "the base LLM", "history": "history text without an LLM", "none": "no knowledge"}
     value, low, high = _signed(found.estimate)
     p = p_value(found.p_holm)
     p = f"p {p}" if p.startswith("<") else f"p = {p}"
     return (
-        f"from {names[found.to]} by {value} points (95% interval {low} to {high}, "
+        f"from {AGAINST[found.to]} by {value} points (95% interval {low} to {high}, "
         f"Holm-corrected {p}: {found.verdict})"
     )
 

@@ -133,14 +133,14 @@ function pairBody(row) {
   button.addEventListener("click", () => go("users", row.user));
   return [
     el("div", { class: "sides" },
-      side("chosen", `Chosen, ${score(row.better)}`, chosen, rejected),
-      side("rejected", `Rejected, ${score(row.worse)}`, rejected, chosen)),
+      side(`Chosen, ${score(row.better)}`, marked(chosen, rejected)),
+      side(`Rejected, ${score(row.worse)}`, marked(rejected, chosen))),
     historyOf(row), ...(row.place < views.users.rows.length ? [button] : []),
   ];
 }
 
-function side(kind, name, text, other) {
-  return el("div", { class: "side " + kind }, el("h4", {}, name), marked(text, other));
+function side(name, text) {
+  return el("div", { class: "side" }, el("h4", {}, name), text);
 }
 
 function historyOf(row) {
@@ -149,7 +149,7 @@ function historyOf(row) {
 }
 
 function userSummary(row) {
-  const gain = row.gain == null ? "" : points(row.gain);
+  const gain = row.gain == null ? "" : "gain " + points(row.gain);
   return [strange(`User ${row.user}`), note(SPLITS[row.split]), el("span", { class: "figure" }, gain)];
 }
 
@@ -180,14 +180,13 @@ function userBody(row) {
   ];
 }
 
+const NO_TEXT = "It reads no text of an LLM.";
 const NO_LISTS = "Lists of train users are what re-rankers learn from; they are not re-ranked.";
 
 function textOf(row, own, other) {
   const [name] = data.variants[own];
   const [text, against] = [own, other].map((n) => data.texts[row.texts[n]]);
-  const box = el("div", { class: "side" + (own === row.first ? "" : " other") }, el("h4", {}, name));
-  box.append(text == null ? el("p", { class: "muted" }, "It reads no text of an LLM.") : marked(text, against ?? text));
-  return box;
+  return side(name, text == null ? el("p", { class: "muted" }, NO_TEXT) : marked(text, against ?? text));
 }
 
 function listsOf(row, number, lists) {
@@ -294,6 +293,7 @@ function begin() {
   app.hidden = false;
   orders();
   search();
+  list.querySelector("details")?.toggleAttribute("open", true);
   let waiting;
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {

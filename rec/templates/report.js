@@ -62,7 +62,10 @@ const watch = new IntersectionObserver((entries) => {
     }
   }
 }, { rootMargin: "400px" });
-places.forEach((place) => watch.observe(place));
+for (const place of places) {
+  place.style.minHeight = `${(specs[place.id].height ?? 0) + 60}px`; // so that nothing jumps later
+  watch.observe(place);
+}
 scheme.addEventListener("change", () => drawn.forEach(draw));
 window.addEventListener("beforeprint", () => places.filter((p) => !drawn.has(p)).forEach(draw));
 
