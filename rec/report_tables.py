@@ -32,7 +32,7 @@ class Run:
 
     params: Params
     comparison: Comparison
-    metrics: Mapping[str, Any]  # metrics.json
+    figures: Mapping[str, Any]  # rec.comparison.figures.figures
     reward_curves: pl.DataFrame  # rec.curves.REWARD_CURVES
     alignment_curves: pl.DataFrame  # rec.curves.ALIGNMENT_CURVES
     outcomes: Mapping[str, Outcome]  # of the training of each policy
@@ -62,9 +62,9 @@ def chain(run: Run) -> Grid:
     """
     policies = run.params.policies
     by_slug = {row.slug: row for row in rows(run.comparison, run.comparison.protocols[0])}
-    read = texts(run.metrics)
+    read = texts(run.figures)
     found = [read.get(slug(policy)) for policy in policies]
-    chance = run.metrics["identifiability"].get("chance", {}).get("mrr", 0)
+    chance = run.figures["identifiability"].get("chance", {}).get("mrr", 0)
 
     def line(name: str, note: str, values: Mapping[str, str]) -> Line:
         return Line(name, [values.get(policy, DASH) for policy in policies], note)

@@ -94,16 +94,16 @@ def rows(comparison: Comparison, protocol: str) -> list[Row]:
         raise RecError(f"comparison: protocol {protocol} has no value of {error}") from error
 
 
-def texts(metrics: Any) -> dict[str, Text]:
-    """By slug, how well texts tell users apart, from metrics.json."""
+def texts(figures: Any) -> dict[str, Text]:
+    """By slug, how well texts tell users apart, from `rec.comparison.figures.figures`."""
     try:
         return {
             name: Text(label(name), float(found["mrr"]), float(found["median_rank"]))
-            for name, found in metrics["identifiability"].items()
+            for name, found in figures["identifiability"].items()
             if name != "chance"
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RecError(f"metrics: not the metrics of this project ({error!r})") from error
+        raise RecError(f"figures: not the figures of a run ({error!r})") from error
 
 
 def points(estimate: Estimate) -> str:
@@ -167,10 +167,10 @@ def _backbones(comparison: Comparison) -> str:
     return f"re-ranker{'s' * (len(comparison.backbones) > 1)} {', '.join(comparison.backbones)}"
 
 
-def text_tables(comparison: Comparison, metrics: Any) -> str:
+def text_tables(comparison: Comparison, figures: Any) -> str:
     """The results tables as plain text, made for 100 columns."""
     blocks = [_protocol_table(comparison, protocol) for protocol in comparison.protocols]
-    blocks += [_comparisons_table(comparison), _texts_table(metrics)]
+    blocks += [_comparisons_table(comparison), _texts_table(figures)]
     lines = [line for sentence in basis(comparison) for line in wrap(sentence, WIDTH)]
     return "\n\n".join(["\n".join(block) for block in [*blocks, lines] if block])
 
@@ -204,11 +204,11 @@ def _comparisons_table(comparison: Comparison) -> list[str]:
     return ["Comparisons by NDCG@5 (primary); better and worse: shares of users", *_aligned(table)]
 
 
-def _texts_table(metrics: Any) -> list[str]:
-    found = texts(metrics)
+def _texts_table(figures: Any) -> list[str]:
+    found = texts(figures)
     if not found:
         return []
-    chance = metrics["identifiability"]["chance"]["mrr"]
+    chance = figures["identifiability"]["chance"]["mrr"]
     title = "Identifiability: where a text's own user stands among all by likeness to histories"
     table = [["Texts of", "MRR", "Median rank"]]
     table += [[text.label, text.mrr_text, text.rank_text] for text in found.values()]

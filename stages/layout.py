@@ -36,6 +36,7 @@ ORDER_RUNS = DATA / "runs" / "orders.parquet"  # the lists by each of `orders`
 COMPARISON = DATA / "comparison"  # what the results table rests on
 USER_METRICS = COMPARISON / "users.parquet"  # per user, variant, backbone, seed and protocol
 DIFFERENCES = COMPARISON / "differences.json"  # every comparison with interval, p and effect size
+FIGURES = COMPARISON / "figures.json"  # all numbers of a run; METRICS has a few of them
 
 
 def ranking_links(round_: int) -> Path:

@@ -35,7 +35,7 @@ def main(params: Params) -> None:
     run = Run(
         params=params,
         comparison=read_comparison(layout.DIFFERENCES),
-        metrics=read_json(layout.METRICS),
+        figures=read_json(layout.FIGURES),
         reward_curves=read_csv(layout.PLOTS / "reward.csv", REWARD_CURVES),
         alignment_curves=read_csv(layout.PLOTS / "alignment.csv", ALIGNMENT_CURVES),
         outcomes={

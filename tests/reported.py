@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from rec import report
-from rec.comparison.figures import metrics
+from rec.comparison.figures import figures
 from rec.config import BASE
 from rec.curves import ALIGNMENT_CURVES, reward_curves
 from rec.params import load_params
@@ -64,7 +64,7 @@ def make_run(
     return Run(
         params=params,
         comparison=compared,
-        metrics=metrics(compared, texts, {p: health() for p in policies}, outcomes),
+        figures=figures(compared, texts, {p: health() for p in policies}, outcomes),
         reward_curves=reward_curves(rewards),
         alignment_curves=pl.concat([empty, *(t.select(empty.columns) for t in lit)]),
         outcomes=outcomes,

@@ -30,7 +30,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
     assert "Loved films: Ran chosen 2.8" in html
     assert "dropped, one response" in html and "Round 2, held out" in html
     assert "Share of 31,415 rows read" in html and "Loved films: Ran, 881249712" in html
-    value = json.loads(layout.METRICS.read_text())["uniform"]["round_2"]["ndcg@5"]
+    value = json.loads(layout.FIGURES.read_text())["uniform"]["round_2"]["ndcg@5"]
     assert f"{value:.4f}".removeprefix("0") in html
     assert '"epoch":6' in html and '"loss":0.67' in html
     assert '"log_ratio":-0.048' in html and '"kl":0.0012' in html
@@ -41,7 +41,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        layout.METRICS,
+        layout.FIGURES,
         layout.DIFFERENCES,
         layout.PLOTS / "reward.csv",
         layout.STATISTICS,
