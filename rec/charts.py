@@ -41,7 +41,7 @@ def values_chart(table: list[Row]) -> Spec:
 def differences_chart(table: list[Row]) -> Spec:
     """Difference of each variant to the base LLM in points; the rows of orders are empty."""
     points = [_point(row, None if row.slug in ORDERS else row.vs_base, POINTS) for row in table]
-    return _dots(points, "NDCG@5 points more than the base LLM", [0])
+    return _dots(points, "Points more than the base LLM", [0])
 
 
 def _point(row: Row, found: Estimate | None, scale: int) -> dict[str, Any]:

@@ -48,16 +48,18 @@ def protocol_sections(comparison: Comparison) -> list[Protocol]:
 
 def tiles(comparison: Comparison) -> list[Tile]:
     """The differences that the summary speaks of."""
-    found = main_differences(comparison)
-    return [
-        Tile(
-            f"{label(one.of)}, against {AGAINST[one.to]}",
-            *_parts(points(one.estimate)),
-            f"{one.verdict}, p {p_value(one.p_holm)}",
-            _direction(one.estimate) if one.significant else "",
-        )
-        for one in found
-    ]
+    return [_tile(found) for found in main_differences(comparison)]
+
+
+def _tile(found: Difference) -> Tile:
+    value, interval = _parts(points(found.estimate))
+    return Tile(
+        name=f"{label(found.of)}, against {AGAINST[found.to]}",
+        value=value,
+        interval=interval,
+        verdict=f"{found.verdict}, p {p_value(found.p_holm)}",
+        direction=_direction(found.estimate) if found.significant else "",
+    )
 
 
 def protocol_charts(comparison: Comparison) -> dict[str, charts.Spec]:

@@ -58,7 +58,7 @@ class Tab:
 
     def log(self, kind: str) -> list[dict[str, Any]]:
         """The entries of a log since it was last read."""
-        found: list[dict[str, Any]] = self.driver.get_log(kind)
+        found: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
         return found
 
     def requests(self) -> list[str]:

@@ -118,13 +118,9 @@ def test_metrics_are_few_and_named_alike_with_any_number_of_rounds() -> None:
 
 
 def test_metrics_without_rounds_have_no_gain() -> None:
-    policies = {"0": identifiability("0")}, {"0": health()}, {}
     compared = comparison(0)
-    assert list(metrics(compared, figures_of(compared, *policies))) == [
-        "ndcg@5",
-        "mrr",
-        "degenerate",
-    ]
+    found = figures_of(compared, {"0": identifiability("0")}, {"0": health()}, {})
+    assert list(metrics(compared, found)) == ["ndcg@5", "mrr", "degenerate"]
 
 
 @pytest.mark.parametrize("broken", [{}, {"mrr": "x"}, [1]])
