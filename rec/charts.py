@@ -28,6 +28,7 @@ SIDES = ("chosen", "rejected")
 KINDS = ("Base LLM", "DPO4Rec", "Fine-tuned", "No LLM", "Order", "Upper bound")
 BINS = 20
 POINTS = 100  # of a difference
+EQUAL = 1e-9  # numbers that differ by less, or by less of their size, are not told apart
 #: Figures that only a loss over pairs moves on purpose; another loss is on another scale.
 OF_PREFERENCE = ("loss", "accuracy", "margin", "reward")
 
@@ -210,7 +211,8 @@ def intervals(numbers: Sequence[float]) -> list[float]:
     if not numbers:
         return [0.0, 1.0]
     low, high = min(numbers), max(numbers)
-    width = _round_width((high - low) / BINS) if high > low else 1.0
+    differ = high - low > EQUAL * max(1, abs(low), abs(high))
+    width = _round_width((high - low) / BINS) if differ else 1.0
     first, last = math.floor(low / width), math.floor(high / width) + 1
     return [round(place * width, 12) for place in range(first, last + 1)]
 

@@ -13,7 +13,7 @@ from rec import report
 from rec.comparison.result import Estimate
 from rec.curves import REWARD_CURVES, reward_curves
 from rec.errors import RecError
-from rec.report_comparison import comparisons_grid, secondary_grid, slices_grid
+from rec.report_comparison import Tile, comparisons_grid, secondary_grid, slices_grid, tiles
 from rec.report_grid import Grid
 from rec.report_tables import chain, examples, parameters
 from tests.page import Page
@@ -167,10 +167,34 @@ def test_results_are_written_with_intervals_and_verdicts() -> None:
     families = [changed, *run.comparison.families[1:]]
     page = Page(report.render(replace(run, comparison=replace(run.comparison, families=families))))
     words = " ".join(page.text.split())
-    assert "DPO4Rec, round 2.8100 [.8000, .8200]−1.25 [−2.00, −0.10] significant0.012" in words
+    assert "DPO4Rec, round 2.8100 [.8000, .8200] −1.25 [−2.00, −0.10] significant0.012" in words
     assert "from the base LLM by -1.25 points (95% interval -2.00 to -0.10, Holm-corr" in words
     marked = [a["class"] for tag, a in page.elements if tag == "span" and "class" in a]
     assert "note worse" in marked
+
+
+def test_the_main_findings_stand_at_the_top() -> None:
+    run = make_run()
+    family = run.comparison.primary
+    first = replace(family.comparisons[0], p_holm=0.0123, estimate=Estimate(-0.0125, -0.02, -0.001))
+    changed = replace(family, comparisons=[first, *family.comparisons[1:]])
+    families = [changed, *run.comparison.families[1:]]
+    found = tiles(replace(run.comparison, families=families))
+    assert found[0] == Tile(
+        "DPO4Rec, round 2, against the base LLM",
+        "−1.25",
+        "[−2.00, −0.10]",
+        "significant, p 0.012",
+        "worse",
+    )
+    assert [tile.name.split(", against ")[1] for tile in found[1:]] == [
+        "history text without an LLM",
+        "no knowledge",
+    ]
+    assert "First link that does not hold, round 2" in good()[1].text
+    without = Page(report.render(make_run(rounds=0)))
+    assert "First link" not in without.text
+    assert "Base LLM (KAR), against history text without an LLM" in without.text
 
 
 def test_every_protocol_has_its_table() -> None:

@@ -96,7 +96,6 @@ function show() {
   const shown = view();
   const pages = Math.max(1, Math.ceil(rows.length / PAGE));
   list.replaceChildren(...rows.slice(page * PAGE, (page + 1) * PAGE).map((row) => entry(shown, row)));
-  list.start = page * PAGE + 1;
   found.textContent = `${rows.length.toLocaleString("en")} of ${shown.rows.length.toLocaleString("en")} `
     + `${shown.name}; page ${page + 1} of ${pages}`;
   back.disabled = page === 0;
@@ -208,11 +207,11 @@ function rankings([titles, labels, value, ranked], chosen) {
   return [el("div", { class: "lists" }, ...columns.filter(([, ranking]) => ranking).map(
     ([name, [places, reached]]) => el("div", {},
       el("h4", {}, name, " ", note(score(reached))),
-      el("ol", {}, ...places.map((place, rank) => ranked1(data.titles[titles[place]], labels[place], place - rank))))))];
+      el("ol", {}, ...places.map((place, rank) => listed(data.titles[titles[place]], labels[place], place - rank))))))];
 }
 
 // A title of a list: `rise` says how many places it went up.
-function ranked1(title, label, rise) {
+function listed(title, label, rise) {
   const positive = label >= 1;
   const made = el("li", positive ? { class: "positive" } : {}, strange(title));
   if (positive) made.append(el("span", { class: "star", role: "img", "aria-label": "positive" }, "★"));
