@@ -5,60 +5,78 @@ They hold no colours of their own: the page sets them for light and dark.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
+import numpy as np
 import polars as pl
 
+from rec.comparison.names import BEST_SLUG, round_number
+from rec.comparison.result import Estimate
 from rec.config import FINE_TUNED, ORDERS
-from rec.results import Row
+from rec.results import BASE, Row
 
 Spec = dict[str, Any]
 
-ROW_HEIGHT = 32
+ROW_HEIGHT = 30
 HEIGHT = 220
 NAMES = ("round", "policy", "fold", "side")  # columns that are no quantities
 SIDES = ("chosen", "rejected")
+#: Kinds of variants, which differ in colour and shape.
+KINDS = ("Base LLM", "DPO4Rec", "Fine-tuned", "No LLM", "Order", "Upper bound")
+BINS = 20
+POINTS = 100  # of a difference
+EQUAL = 1e-9  # numbers that differ by less, or by less of their size, are not told apart
 #: Figures that only a loss over pairs moves on purpose; another loss is on another scale.
 OF_PREFERENCE = ("loss", "accuracy", "margin", "reward")
 
 
-def values_chart(table: list[Row], data: str) -> Spec:
-    """NDCG@5 of every variant as a dot with its interval; `data` names the data set."""
-    points = [_point(row.label, row.ndcg.value, row.ndcg.low, row.ndcg.high) for row in table]
-    return _dots(points, f"NDCG@5 on {data}")
+def values_chart(table: list[Row]) -> Spec:
+    """NDCG@5 of every variant as a dot with its interval; a dashed line at the base LLM's value."""
+    points = [_point(row, row.ndcg, 1) for row in table]
+    return _dots(points, "NDCG@5", [row.ndcg.value for row in table if row.slug == BASE])
 
 
 def differences_chart(table: list[Row]) -> Spec:
-    """Difference of each variant to the base LLM in points, orders left out."""
-    points = [
-        _point(
-            row.label, *(100 * n for n in (row.vs_base.value, row.vs_base.low, row.vs_base.high))
-        )
-        for row in table
-        if row.vs_base is not None and row.slug not in ORDERS
-    ]
-    zero = alt.Chart(_inline([{"zero": 0}])).mark_rule(style="reference").encode(x="zero:Q")
-    return _dots(points, "NDCG@5 points vs base LLM", zero)
+    """Difference of each variant to the base LLM in points; the rows of orders are empty."""
+    points = [_point(row, None if row.slug in ORDERS else row.vs_base, POINTS) for row in table]
+    return _dots(points, "Points more than the base LLM", [0])
 
 
-def _point(variant: str, value: float, low: float, high: float) -> dict[str, Any]:
-    return {"variant": variant, "value": value, "low": low, "high": high}
+def _point(row: Row, found: Estimate | None, scale: int) -> dict[str, Any]:
+    ends = {name: None if found is None else scale * getattr(found, name) for name in _ENDS}
+    return {"variant": row.label, "kind": _kind(row.slug), **ends}
 
 
-def _dots(points: list[dict[str, Any]], title: str, below: alt.Chart | None = None) -> Spec:
+def _kind(slug: str) -> str:
+    if round_number(slug) is not None:
+        return "DPO4Rec"
+    named = {BASE: "Base LLM", BEST_SLUG: "Upper bound", **dict.fromkeys(ORDERS, "Order")}
+    return "Fine-tuned" if slug in FINE_TUNED else named.get(slug, "No LLM")
+
+
+def _dots(points: list[dict[str, Any]], title: str, lines: list[float]) -> Spec:
+    """A row per point, with dashed lines at some values. Kinds differ in colour and shape."""
+    domain = alt.Scale(domain=list(KINDS))
+    rows = alt.Scale(domain=[point["variant"] for point in points])
+    axis = alt.Axis(labelLimit=160, ticks=False)
     base = alt.Chart(_inline(points)).encode(
-        y=alt.Y("variant:N", sort=None, title=None, axis=alt.Axis(labelLimit=160)),
+        y=alt.Y("variant:N", sort=None, title=None, axis=axis, scale=rows),
+        color=alt.Color("kind:N", legend=None, scale=domain),
         tooltip=["variant:N", *(alt.Tooltip(f"{k}:Q", format=".4f") for k in _ENDS)],
     )
     scale = alt.Scale(zero=False, padding=8)
-    interval = base.mark_rule(style="interval").encode(
-        x=alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6, titleLimit=220)),
+    interval = base.mark_rule(strokeWidth=2.5).encode(
+        x=alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=6, titleLimit=260)),
         x2="high:Q",
     )
-    dots = base.mark_point(style="dot", filled=True, opacity=1, size=90).encode(x="value:Q")
-    layers = [interval, dots] if below is None else [below, interval, dots]
-    return _finished(alt.layer(*layers), ROW_HEIGHT * max(len(points), 1))
+    shape = alt.Shape("kind:N", legend=None, scale=domain)
+    dots = base.mark_point(filled=True, opacity=1, size=90).encode(x="value:Q", shape=shape)
+    marked = _inline([{"line": line} for line in lines])
+    below = alt.Chart(marked).mark_rule(style="reference").encode(x="line:Q")
+    return _finished(alt.layer(below, interval, dots), ROW_HEIGHT * max(len(points), 1))
 
 
 _ENDS = ("value", "low", "high")
@@ -157,6 +175,61 @@ def bars_chart(bars: list[dict[str, Any]], x_title: str, y_title: str) -> Spec:
         )
     )
     return _finished(chart, HEIGHT)
+
+
+def shares_chart(
+    values: Mapping[str, Sequence[float]], ends: Sequence[float], of: str, measure: str
+) -> Spec:
+    """How numbers of several groups are spread: the share of each group in each interval.
+
+    `ends` are those of the intervals (`intervals`), `of` says what the groups are and
+    `measure` what the numbers are. Groups differ in colour and dash; one without numbers has no
+    line.
+    """
+    rows = [
+        {of: name, "from": begin, "to": end, "share": share}
+        for name, numbers in values.items()
+        for begin, end, share in _shares(numbers, ends)
+    ]
+    title, legend = of.capitalize(), _legend()
+    chart = (
+        alt.Chart(_inline(rows))
+        .mark_line(interpolate="step-after", strokeWidth=2)
+        .encode(
+            x=alt.X("from:Q", title=measure, scale=alt.Scale(zero=False, nice=False)),
+            y=alt.Y("share:Q", title="Share of pairs", axis=_percents()),
+            color=alt.Color(f"{of}:N", title=title, legend=legend),
+            strokeDash=alt.StrokeDash(f"{of}:N", title=title, legend=legend),
+            tooltip=[f"{of}:N", "from:Q", "to:Q", alt.Tooltip("share:Q", format=".1%")],
+        )
+    )
+    return _finished(chart, HEIGHT)
+
+
+def intervals(numbers: Sequence[float]) -> list[float]:
+    """The ends of equal intervals of a round width from the lowest number to the highest."""
+    if not numbers:
+        return [0.0, 1.0]
+    low, high = min(numbers), max(numbers)
+    differ = high - low > EQUAL * max(1, abs(low), abs(high))
+    width = _round_width((high - low) / BINS) if differ else 1.0
+    first, last = math.floor(low / width), math.floor(high / width) + 1
+    return [round(place * width, 12) for place in range(first, last + 1)]
+
+
+def _round_width(least: float) -> float:
+    """The least of 1, 2, 5, 10, 20 ... (and .1, .2, .5 ...) that is not below `least`."""
+    unit = 10.0 ** math.floor(math.log10(least))
+    return next(unit * step for step in (1, 2, 5, 10) if unit * step >= least * (1 - 1e-9))
+
+
+def _shares(numbers: Sequence[float], ends: Sequence[float]) -> list[tuple[float, float, float]]:
+    """Each interval with its share, and one of no width with 0, for a line to close."""
+    if not numbers:
+        return []
+    counts, _ = np.histogram(numbers, bins=ends)
+    shares = [round(float(count) / len(numbers), 6) for count in counts]
+    return [*zip(ends, ends[1:], shares, strict=False), (ends[-1], ends[-1], 0.0)]
 
 
 def popularity_chart(most_popular: list[dict[str, Any]], items: int) -> Spec:

@@ -36,6 +36,7 @@ ORDER_RUNS = DATA / "runs" / "orders.parquet"  # the lists by each of `orders`
 COMPARISON = DATA / "comparison"  # what the results table rests on
 USER_METRICS = COMPARISON / "users.parquet"  # per user, variant, backbone, seed and protocol
 DIFFERENCES = COMPARISON / "differences.json"  # every comparison with interval, p and effect size
+FIGURES = COMPARISON / "figures.json"  # all numbers of a run; METRICS has a few of them
 
 
 def ranking_links(round_: int) -> Path:
@@ -80,6 +81,11 @@ def responses(policy: str) -> Path:
 def sampling_metrics(policy: str) -> Path:
     """Counts over a policy's responses."""
     return DATA / "responses" / f"{policy}.json"
+
+
+def drawing(policy: str) -> Path:
+    """How fast a policy's responses were drawn on this machine, and which ones they were."""
+    return WORK / "drawing" / f"{policy}.json"
 
 
 def knowledge(policy: str) -> Path:

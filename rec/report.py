@@ -1,8 +1,8 @@
 """report.html: everything that a run found, as one page that opens without a network.
 
 Text from data sets and from LLMs reaches the page only through autoescape, or as JSON whose `<`,
-`>` and `&` are escaped. The page's content security policy allows its own two scripts by their
-digests and nothing from anywhere else.
+`>` and `&` are escaped. The page's content security policy allows its own scripts and its style by
+their digests and nothing from anywhere else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import re
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,41 +20,44 @@ from markupsafe import Markup
 
 from rec import charts
 from rec.config import Params
+from rec.mediation.links import STEPS
 from rec.pair_metrics import MEASURES
 from rec.report_alignment import alignment_grid, displacement, setting
+from rec.report_browser import as_json, browser
 from rec.report_comparison import (
+    Tile,
     comparisons_grid,
     protocol_charts,
     protocol_sections,
     secondary_grid,
     slices_grid,
+    tiles,
 )
 from rec.report_data import data_section
-from rec.report_mediation import mediation_section
+from rec.report_mediation import first_broken, mediation_section
 from rec.report_tables import (
     Run,
     chain,
     examples,
-    flat_grid,
-    pairs_grid,
     parameters,
     policy_name,
     training_grid,
 )
+from rec.report_texts import pairs_charts, pairs_grid, sampling_grid
 from rec.results import basis, summary
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src "
+#: Nothing may be loaded, sent or embedded; only what has one of these digests may run or style.
+POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; style-src {styles}; "
+    "script-src {scripts}"
+)
 
 
 def render(run: Run) -> str:
     """The whole page."""
-    comparison = run.comparison
-    name = run.params.data.name
-    data = data_section(run.statistics, run.rejects)
-    mediation = mediation_section(run.mediation)
-    library = _library()
-    script = _inline(_template("report.js"))
-    digests = " ".join(f"'sha256-{_digest(text)}'" for text in (library, script))
+    style, library = _template("report.css"), _library()
+    scripts = [_inline(_template(name)) for name in ("report.js", "browser.js")]
+    policy = POLICY.format(styles=_digests([style]), scripts=_digests([library, *scripts]))
     environment = Environment(
         loader=PackageLoader("rec"),
         autoescape=True,
@@ -61,36 +65,73 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    data = _texts(run) | _sections(run)
     return environment.get_template("report.html.j2").render(
-        title=f"DPO4Rec on {name}",
-        subtitle=_subtitle(run.params),
-        policy=POLICY + digests,
-        summary=summary(comparison),
-        protocols=protocol_sections(comparison),
-        basis=basis(comparison),
-        comparisons=comparisons_grid(comparison.primary),
-        secondary=secondary_grid(comparison),
-        slices=slices_grid(comparison),
-        chain=chain(run),
-        mediation=mediation,
-        training=training_grid(run.training, comparison.protocols[0]),
-        setting=setting(run.params.align, run.params.fine_tuned),
-        displacement=displacement(run.outcomes),
-        alignment=alignment_grid(run.outcomes),
-        data=data,
-        sampling=flat_grid({policy_name(p): v for p, v in run.sampling.items()}, "Policy"),
-        pair_counts=pairs_grid(run.pairs_metrics),
-        examples=examples(run.pairs, run.prompts),
-        measure=MEASURES[run.params.pairs.measure],
-        parameters=parameters(run.params),
-        charts=protocol_charts(comparison, name)
-        | _charts(run)
-        | data.charts
-        | {"chart-mediation": mediation.chart},
-        style=Markup(_template("report.css")),
+        policy=policy,
+        style=Markup(style),
         library=Markup(library),
-        script=Markup(script),
+        scripts=[Markup(script) for script in scripts],
+        **data,
     )
+
+
+def _texts(run: Run) -> dict[str, Any]:
+    """What the page says in sentences."""
+    params = run.params
+    return {
+        "title": f"DPO4Rec on {params.data.name}",
+        "subtitle": _subtitle(params),
+        "summary": summary(run.comparison),
+        "basis": basis(run.comparison),
+        "setting": setting(params.align, params.fine_tuned),
+        "displacement": displacement(run.outcomes),
+        "measure": MEASURES[params.pairs.measure],
+        "reranker": f"{params.rerank.backbones[0]}, seed {params.rerank.seeds[0]}",
+    }
+
+
+def _sections(run: Run) -> dict[str, Any]:
+    """Tables, charts, and the data of the browser."""
+    comparison, browsed = run.comparison, run.browsed
+    main = comparison.protocols[0]
+    data = data_section(run.statistics, run.rejects)
+    mediation = mediation_section(run.mediation)
+    named = {policy_name(policy): figures for policy, figures in run.sampling.items()}
+    speeds = {policy_name(policy): speed for policy, speed in run.speeds.items()}
+    value = browser(browsed, main)
+    specs = protocol_charts(comparison) | _curves(run) | data.charts
+    specs |= {"chart-mediation": mediation.chart}
+    specs |= pairs_charts(browsed.pairs, MEASURES[run.params.pairs.measure])
+    return {
+        "tiles": [*tiles(comparison), *_broken_tile(run)],
+        "protocols": protocol_sections(comparison),
+        "comparisons": comparisons_grid(comparison.primary),
+        "secondary": secondary_grid(comparison),
+        "slices": slices_grid(comparison),
+        "chain": chain(run),
+        "mediation": mediation,
+        "training": training_grid(run.training, main),
+        "alignment": alignment_grid(run.outcomes),
+        "data": data,
+        "sampling": sampling_grid(named, speeds),
+        "rounds": list(browsed.pairs),
+        "pair_counts": pairs_grid(run.pairs_metrics),
+        "examples": examples(browsed.pairs, browsed.prompts),
+        "left_out": value["left_out"],
+        "parameters": parameters(run.params),
+        "charts": Markup(as_json(specs)),
+        "browser": Markup(as_json(value)),
+    }
+
+
+def _broken_tile(run: Run) -> list[Tile]:
+    """Where the chain of the last round breaks."""
+    if not run.mediation:
+        return []
+    number = max(run.mediation)
+    broken = first_broken(run.mediation[number])
+    step = "none of those measured" if broken is None else STEPS[broken.step]
+    return [Tile(f"First link that does not hold, round {number}", step, "", "", "")]
 
 
 def _subtitle(params: Params) -> str:
@@ -114,11 +155,13 @@ def _inline(script: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+def _digests(texts: list[str]) -> str:
+    """Sources of a content security policy that are these texts alone."""
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
 
 
-def _charts(run: Run) -> dict[str, charts.Spec]:
+def _curves(run: Run) -> dict[str, charts.Spec]:
     reward, alignment = run.reward_curves, run.alignment_curves
     return {
         "chart-reward-ndcg": charts.reward_chart(reward, "valid_ndcg", "Validation NDCG@5"),

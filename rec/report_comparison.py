@@ -9,7 +9,7 @@ from rec import charts
 from rec.comparison.names import label
 from rec.comparison.result import SECONDARY, Comparison, Difference, Estimate, Family
 from rec.report_grid import DASH, Grid, Line
-from rec.results import Row, heading, level, p_value, points, rows
+from rec.results import AGAINST, Row, heading, level, main_differences, p_value, points, rows
 
 #: Slices in words.
 BY = {
@@ -27,6 +27,17 @@ class Protocol:
     rows: list[dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Tile:
+    """One finding in a few characters, for the top of the page."""
+
+    name: str
+    value: str
+    interval: str
+    verdict: str
+    direction: str  # "better", "worse" or ""
+
+
 def protocol_sections(comparison: Comparison) -> list[Protocol]:
     """The results table of each protocol, the main one first."""
     return [
@@ -35,12 +46,28 @@ def protocol_sections(comparison: Comparison) -> list[Protocol]:
     ]
 
 
-def protocol_charts(comparison: Comparison, data: str) -> dict[str, charts.Spec]:
+def tiles(comparison: Comparison) -> list[Tile]:
+    """The differences that the summary speaks of."""
+    return [_tile(found) for found in main_differences(comparison)]
+
+
+def _tile(found: Difference) -> Tile:
+    value, interval = _parts(points(found.estimate))
+    return Tile(
+        name=f"{label(found.of)}, against {AGAINST[found.to]}",
+        value=value,
+        interval=interval,
+        verdict=f"{found.verdict}, p {p_value(found.p_holm)}",
+        direction=_direction(found.estimate) if found.significant else "",
+    )
+
+
+def protocol_charts(comparison: Comparison) -> dict[str, charts.Spec]:
     """The charts of each protocol by their places: values, and differences to the base LLM."""
     found: dict[str, charts.Spec] = {}
     for name in comparison.protocols:
         table = rows(comparison, name)
-        found[f"chart-values-{name}"] = charts.values_chart(table, data)
+        found[f"chart-values-{name}"] = charts.values_chart(table)
         found[f"chart-differences-{name}"] = charts.differences_chart(table)
     return found
 

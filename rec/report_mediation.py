@@ -39,10 +39,10 @@ def sentence(number: int, links: Sequence[Link]) -> str:
 
     A link that could not be measured is named, and passed over.
     """
-    deciding = [one for step in STEPS for one in links if one.chain and one.step == step]
+    deciding = _deciding(links)
     unknown = [STEPS[one.step] for one in deciding if one.holds is None]
-    broken = next((one for one in deciding if one.holds is False), None)
-    if not deciding or len(unknown) == len(deciding):
+    broken = first_broken(links)
+    if len(unknown) == len(deciding):
         return f"Round {number}: no link of the chain could be measured."
     if broken is None:
         found = "the interval of every link that was measured lies above its null value"
@@ -50,6 +50,15 @@ def sentence(number: int, links: Sequence[Link]) -> str:
         found = f"the first link that does not hold is “{STEPS[broken.step]}”: {_where(broken)}"
     missing = f" Not measured: {'; '.join(unknown)}." if unknown else ""
     return f"Round {number}: {found}.{missing}"
+
+
+def _deciding(links: Sequence[Link]) -> list[Link]:
+    return [one for step in STEPS for one in links if one.chain and one.step == step]
+
+
+def first_broken(links: Sequence[Link]) -> Link | None:
+    """The first link of a round that was measured and does not hold; None where all hold."""
+    return next((one for one in _deciding(links) if one.holds is False), None)
 
 
 def _where(one: Link) -> str:

@@ -18,29 +18,12 @@ from rec.mediation.links import Link
 from rec.outcomes import Outcome
 from rec.pair_metrics import MEASURES
 from rec.report_alignment import judged, signed
+from rec.report_browser import Browsed
 from rec.report_grid import DASH, Grid, Line
+from rec.report_texts import held_out_figures
 from rec.results import Row, points, rows, texts
 
 EXAMPLES = 10
-NO_NOTES: Mapping[str, str] = {}
-#: What the figures of `rec.pair_metrics` say that their names do not.
-PAIR_NOTES = {
-    "users": "whose responses were scored",
-    "margin, mean": "chosen − rejected, in the measure",
-    "length difference, mean": "tokens, chosen − rejected",
-    "length difference, mean absolute": "tokens",
-    "length difference, chosen longer": "share of pairs; near that of the shorter is best",
-    "length difference, correlation with margin": "near 0: larger margins are not longer texts",
-    "ties": "pairs with a side whose score another response has",
-    "cut spared": "pairs whose worst response was cut off: the next one is in it",
-    "dropped, one response": "users without a pair, by reason, as below",
-    "dropped, degenerate": "fewer than two responses that do not repeat themselves",
-    "dropped, length": "no response fits the best one by pairs.length_ratio",
-    "dropped, margin": "not above pairs.minimum_margin",
-    "dropped pairs, length": "pairs that could not be, by reason, as below",
-    "empty responses": "left out",
-    "degenerate responses": "repeat themselves; left out unless pairs.degenerate is keep",
-}
 
 
 @dataclass(frozen=True)
@@ -49,19 +32,19 @@ class Run:
 
     params: Params
     comparison: Comparison
-    metrics: Mapping[str, Any]  # metrics.json
+    figures: Mapping[str, Any]  # rec.comparison.figures.figures
     reward_curves: pl.DataFrame  # rec.curves.REWARD_CURVES
     alignment_curves: pl.DataFrame  # rec.curves.ALIGNMENT_CURVES
     outcomes: Mapping[str, Outcome]  # of the training of each policy
     rewards: Mapping[int, Any]  # reward.json
     training: Mapping[tuple[str, str], Sequence[Any]]  # by variant and backbone, of each seed
-    pairs: Mapping[int, pl.DataFrame]  # rec.tables.PAIRS
     pairs_metrics: Mapping[int, Any]
     sampling: Mapping[str, Any]  # by policy
+    speeds: Mapping[str, float | None]  # tokens/s, by policy; None where it is not known
     statistics: Mapping[str, Any]  # stats.json
     rejects: pl.DataFrame  # rec.tables.REJECTS
-    prompts: pl.DataFrame  # rec.tables.PROMPTS
     mediation: Mapping[int, Sequence[Link]]  # by round
+    browsed: Browsed
 
 
 def policy_name(policy: str) -> str:
@@ -79,17 +62,17 @@ def chain(run: Run) -> Grid:
     """
     policies = run.params.policies
     by_slug = {row.slug: row for row in rows(run.comparison, run.comparison.protocols[0])}
-    read = texts(run.metrics)
+    read = texts(run.figures)
     found = [read.get(slug(policy)) for policy in policies]
-    chance = run.metrics["identifiability"].get("chance", {}).get("mrr", 0)
+    chance = run.figures["identifiability"].get("chance", {}).get("mrr", 0)
 
     def line(name: str, note: str, values: Mapping[str, str]) -> Line:
         return Line(name, [values.get(policy, DASH) for policy in policies], note)
 
     reward = _rewards(run.rewards)
-    pairs = {t: table.height for t, table in run.pairs.items()}
-    held_out = {t: metrics["pairs"] for t, metrics in _held_out(run.pairs_metrics).items()}
-    margins = {t: _mean(table["margin"].to_list()) for t, table in run.pairs.items()}
+    pairs = {t: table.height for t, table in run.browsed.pairs.items()}
+    held_out = {t: metrics["pairs"] for t, metrics in held_out_figures(run.pairs_metrics).items()}
+    margins = {t: _mean(table["margin"].to_list()) for t, table in run.browsed.pairs.items()}
     margin_note = f"chosen − rejected, {MEASURES[run.params.pairs.measure]}"
     ends = {p: outcome for p, outcome in run.outcomes.items() if p not in FINE_TUNED}
     accuracies = {p: f"{o.accuracy:.3f}" for p, o in ends.items()}
@@ -168,50 +151,6 @@ def training_grid(training: Mapping[tuple[str, str], Sequence[Any]], protocol: s
         lines.append(Line(label(slug(variant)), [backbone, scores, epochs]))
     columns = ["Variant", "Re-ranker", "Validation NDCG@5, by seed", "Best epoch, by seed"]
     return Grid(columns, lines)
-
-
-def flat_grid(columns: Mapping[str, Any], name: str, notes: Mapping[str, str] = NO_NOTES) -> Grid:
-    """Numbers and words of nested mappings, one line per key; what is neither is left out.
-
-    `notes` are remarks by the line's name.
-    """
-    flat = {column: dict(_flat(value, "")) for column, value in columns.items()}
-    keys = list(dict.fromkeys(key for values in flat.values() for key in values))
-    cells = {key: [values.get(key, DASH) for values in flat.values()] for key in keys}
-    return Grid([name, *flat], [Line(key, cells[key], notes.get(key, "")) for key in keys])
-
-
-def pairs_grid(metrics: Mapping[int, Any]) -> Grid:
-    """The figures of each round's pairs, those of its held-out pairs beside them."""
-    held_out = _held_out(metrics)
-    columns = {}
-    for number, figures in metrics.items():
-        columns[f"Round {number}"] = {k: v for k, v in figures.items() if k != "held_out"}
-        columns[f"Round {number}, held out"] = held_out[number]
-    return flat_grid(columns, "Pairs", PAIR_NOTES)
-
-
-def _held_out(metrics: Mapping[int, Any]) -> dict[int, Any]:
-    """The figures of each round's held-out pairs. Raises RecError where there are none."""
-    found = {}
-    for number, figures in metrics.items():
-        try:
-            found[number] = figures["held_out"]
-            int(found[number]["pairs"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise RecError(f"pairs of round {number}: no held-out figures ({error!r})") from error
-    return found
-
-
-def _flat(value: Any, name: str) -> list[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        parts = [(f"{name}, {key}" if name else str(key), part) for key, part in value.items()]
-        return [pair for key, part in parts for pair in _flat(part, key.replace("_", " "))]
-    if isinstance(value, float):
-        return [(name, f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return [(name, f"{value:,}")]
-    return [(name, value)] if isinstance(value, str) else []
 
 
 def examples(pairs: Mapping[int, pl.DataFrame], prompts: pl.DataFrame) -> list[dict[str, Any]]:

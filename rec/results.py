@@ -16,6 +16,8 @@ from rec.errors import RecError
 WIDTH = 100  # columns of a terminal
 NDCG, MAP = "ndcg@5", "map@5"
 BASE = "base"
+#: What the summary compares with.
+AGAINST = {BASE: "the base LLM", "history": "history text without an LLM", "none": "no knowledge"}
 #: How the lists were made, as headings.
 PROTOCOLS = {
     "popularity": "Negatives by popularity",
@@ -92,16 +94,16 @@ def rows(comparison: Comparison, protocol: str) -> list[Row]:
         raise RecError(f"comparison: protocol {protocol} has no value of {error}") from error
 
 
-def texts(metrics: Any) -> dict[str, Text]:
-    """By slug, how well texts tell users apart, from metrics.json."""
+def texts(figures: Any) -> dict[str, Text]:
+    """By slug, how well texts tell users apart, from `rec.comparison.figures.figures`."""
     try:
         return {
             name: Text(label(name), float(found["mrr"]), float(found["median_rank"]))
-            for name, found in metrics["identifiability"].items()
+            for name, found in figures["identifiability"].items()
             if name != "chance"
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise RecError(f"metrics: not the metrics of this project ({error!r})") from error
+        raise RecError(f"figures: not the figures of a run ({error!r})") from error
 
 
 def points(estimate: Estimate) -> str:
@@ -165,10 +167,10 @@ def _backbones(comparison: Comparison) -> str:
     return f"re-ranker{'s' * (len(comparison.backbones) > 1)} {', '.join(comparison.backbones)}"
 
 
-def text_tables(comparison: Comparison, metrics: Any) -> str:
+def text_tables(comparison: Comparison, figures: Any) -> str:
     """The results tables as plain text, made for 100 columns."""
     blocks = [_protocol_table(comparison, protocol) for protocol in comparison.protocols]
-    blocks += [_comparisons_table(comparison), _texts_table(metrics)]
+    blocks += [_comparisons_table(comparison), _texts_table(figures)]
     lines = [line for sentence in basis(comparison) for line in wrap(sentence, WIDTH)]
     return "\n\n".join(["\n".join(block) for block in [*blocks, lines] if block])
 
@@ -202,11 +204,11 @@ def _comparisons_table(comparison: Comparison) -> list[str]:
     return ["Comparisons by NDCG@5 (primary); better and worse: shares of users", *_aligned(table)]
 
 
-def _texts_table(metrics: Any) -> list[str]:
-    found = texts(metrics)
+def _texts_table(figures: Any) -> list[str]:
+    found = texts(figures)
     if not found:
         return []
-    chance = metrics["identifiability"]["chance"]["mrr"]
+    chance = figures["identifiability"]["chance"]["mrr"]
     title = "Identifiability: where a text's own user stands among all by likeness to histories"
     table = [["Texts of", "MRR", "Median rank"]]
     table += [[text.label, text.mrr_text, text.rank_text] for text in found.values()]
@@ -230,20 +232,29 @@ def summary(comparison: Comparison) -> str:
     Without a round it speaks of the base LLM. Where the first difference is not significant it
     says what the users can detect.
     """
-    last = last_round(comparison.variants)
-    subject = BASE if last is None else last
-    wanted = [(subject, name) for name in (BASE, "history", "none") if name != subject]
-    found = [comparison.primary.comparison(*pair) for pair in wanted]
-    differences = [d for d in found if d is not None]
-    if not differences:
-        raise RecError("comparison: nothing is compared with an LLM; there is nothing to sum up")
+    differences = main_differences(comparison)
     sentences = "; ".join(map(_against, differences))
     return (
         f"Over {count(comparison.test_users, 'test user')}, "
         f"{count(len(comparison.seeds), 'seed')} and {_backbones(comparison)}, on "
-        f"{_protocol(comparison)}, {_name(subject)} differs in NDCG@5 {sentences}."
+        f"{_protocol(comparison)}, {_name(differences[0].of)} differs in NDCG@5 {sentences}."
         f"{_power_note(comparison, differences[0])}"
     )
+
+
+def main_differences(comparison: Comparison) -> list[Difference]:
+    """The last round, or without one the base LLM, against the base LLM, the bar, and nothing.
+
+    Those that were compared, at least one. Raises RecError where none was.
+    """
+    last = last_round(comparison.variants)
+    subject = BASE if last is None else last
+    wanted = [(subject, name) for name in AGAINST if name != subject]
+    found = [comparison.primary.comparison(*pair) for pair in wanted]
+    differences = [d for d in found if d is not None]
+    if not differences:
+        raise RecError("comparison: nothing is compared with an LLM; there is nothing to sum up")
+    return differences
 
 
 def _protocol(comparison: Comparison) -> str:
@@ -261,12 +272,11 @@ def _name(slug: str) -> str:
 
 
 def _against(found: Difference) -> str:
-    names = {BASE: "the base LLM", "history": "history text without an LLM", "none": "no knowledge"}
     value, low, high = _signed(found.estimate)
     p = p_value(found.p_holm)
     p = f"p {p}" if p.startswith("<") else f"p = {p}"
     return (
-        f"from {names[found.to]} by {value} points (95% interval {low} to {high}, "
+        f"from {AGAINST[found.to]} by {value} points (95% interval {low} to {high}, "
         f"Holm-corrected {p}: {found.verdict})"
     )
 

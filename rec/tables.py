@@ -122,7 +122,8 @@ NO_SAMPLE = -1
 NO_BACKBONE = ""
 NO_SEED = 0
 #: One re-ranker (or the orders): the lists of validation and test users, ranked with each of their
-#: user's responses. Sorted by variant, protocol, list, sample. All metrics follow from `labels`.
+#: user's responses. Sorted by variant, protocol, list, sample. All metrics follow from `labels`;
+#: `places` tells a reader which items they are of.
 RUNS: Schema = {
     "variant": pl.String,
     "backbone": pl.String,
@@ -133,6 +134,7 @@ RUNS: Schema = {
     "list": pl.String,
     "sample": pl.Int32,
     "labels": pl.List(pl.Int8),  # of the whole list, in the order that the variant gives it
+    "places": pl.List(pl.Int16),  # in that order: the 0-based place of each in LISTS.items
 }
 #: Metrics of the comparison, as `rec.rerank.metrics` defines them, and their k.
 USER_MEASURES = ("ndcg", "map", "map_kar", "hit_rate", "click")

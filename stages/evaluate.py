@@ -6,7 +6,7 @@ import polars as pl
 
 from rec import layout
 from rec.comparison.families import Draws, compare
-from rec.comparison.figures import metrics
+from rec.comparison.figures import figures, metrics
 from rec.comparison.result import write_comparison
 from rec.comparison.slices import history_thirds, list_classes
 from rec.comparison.users import Run, user_tables
@@ -32,7 +32,7 @@ def main(params: Params) -> None:
     comparison = compare(tables, names, history_thirds(lists), draws)
     aligned = [policy for policy in params.policies if policy != BASE]
     beta = params.align.beta
-    figures = metrics(
+    found = figures(
         comparison,
         {policy: read_json(layout.identifiability(policy)) for policy in params.policies},
         {policy: read_json(layout.sampling_metrics(policy)) for policy in params.policies},
@@ -49,7 +49,8 @@ def main(params: Params) -> None:
     write_csv(results_plot(comparison), layout.PLOTS / "results.csv")
     write_csv(reward_curves(rewards), layout.PLOTS / "reward.csv")
     write_csv(curves, layout.PLOTS / "alignment.csv")
-    write_json(layout.METRICS, figures)
+    write_json(layout.FIGURES, found)
+    write_json(layout.METRICS, metrics(comparison, found))
 
 
 def runs(params: Params) -> Iterator[tuple[Run, pl.DataFrame]]:

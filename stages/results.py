@@ -13,12 +13,12 @@ from rec.results import WIDTH, summary, text_tables
 def main() -> None:
     """Print the results tables and where the metrics and the report lie."""
     try:
-        for path in (layout.METRICS, layout.DIFFERENCES):
+        for path in (layout.FIGURES, layout.DIFFERENCES):
             if not path.is_file():
                 raise RecError(f"{path}: no results yet; make them with `dvc repro`")
         comparison = read_comparison(layout.DIFFERENCES)
         sentence = click.wrap_text(summary(comparison), WIDTH)
-        click.echo(f"{text_tables(comparison, read_json(layout.METRICS))}\n\n{sentence}\n")
+        click.echo(f"{text_tables(comparison, read_json(layout.FIGURES))}\n\n{sentence}\n")
     except RecError as error:
         raise click.ClickException(str(error)) from error
     for path in (layout.METRICS, layout.DIFFERENCES, layout.USER_METRICS):

@@ -4,7 +4,7 @@ import click
 
 from rec import layout
 from rec.config import Params, require_policy
-from rec.files import write_json
+from rec.files import sha256, write_json
 from rec.health import sampling_health
 from rec.llm.backends import Policy
 from rec.llm.store.responses import store_root
@@ -34,6 +34,10 @@ def main(params: Params, policy: str) -> None:
     click.echo(f"sample: {work}", err=True)
     write_table(responses, layout.responses(policy), RESPONSES)
     write_json(layout.sampling_metrics(policy), sampling_health(responses))
+    if work.tokens:
+        digest = sha256(layout.responses(policy))
+        speed = {"tokens": work.tokens, "seconds": round(work.seconds, 2), "responses": digest}
+        write_json(layout.drawing(policy), speed)
 
 
 if __name__ == "__main__":

@@ -47,3 +47,8 @@ class Page(HTMLParser):
     def charts(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.inside("script")[0])
         return found
+
+    @property
+    def browser(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.inside("script")[1])
+        return found

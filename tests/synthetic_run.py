@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,18 @@ from rec.curves import write_csv
 from rec.files import write_json
 from rec.mediation.links import as_json
 from rec.pair_metrics import Tally, pair_metrics
-from rec.tables import ITEMS, LISTS, PAIRS, PROMPTS, REJECTS, RUNS, write_table
+from rec.report_browser import Browsed
+from rec.tables import (
+    ITEMS,
+    LISTS,
+    PAIRS,
+    PROMPTS,
+    REJECTS,
+    RESPONSES,
+    RUNS,
+    USERS,
+    write_table,
+)
 from tests.aligned import alignment_summary, alignment_table
 from tests.comparison.made import (
     PROTOCOLS,
@@ -26,6 +38,7 @@ from tests.comparison.made import (
     lists_table,
     random_comparison,
     random_runs,
+    random_tables,
 )
 from tests.described import statistics
 from tests.mediation.chains import chain
@@ -59,6 +72,7 @@ def params_file(folder: Path, rounds: int = 2, fine_tuned: bool = False, **data:
     return path
 
 
+@cache
 def comparison(rounds: int = 2, fine_tuned: bool = False, told: int = 1) -> Comparison:
     """The comparison of the run that `write_run` writes."""
     variants = [*ORDERS, *BASELINES, *policies_of(rounds, fine_tuned)]
@@ -142,6 +156,66 @@ def prompts_table(title: str = "Heat (1995)", users: int = 12) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(PROMPTS))
 
 
+def responses_table(text: str = "Loved films: Heat", users: int = 12) -> pl.DataFrame:
+    """Two responses of each user; `text` begins them."""
+    rows = [
+        {
+            "key": f"user:u{n:02}",
+            "sample": sample,
+            "text": f"{text} response {n}.{sample}",
+            "token_ids": [1, 2],
+            "prompt_tokens": 5,
+            "response_tokens": 2,
+            "finish_reason": "stop",
+            "cut_slots": 0,
+            "empty_slots": 0,
+            "looping": False,
+            "seed": 1,
+        }
+        for n in range(users)
+        for sample in range(2)
+    ]
+    return pl.DataFrame(rows, schema=dict(RESPONSES))
+
+
+def users_table(users: int = 12) -> pl.DataFrame:
+    rows = [[f"u{n:02}", "test", 5, 3] for n in range(users)]
+    return pl.DataFrame(rows, schema=dict(USERS), orient="row")
+
+
+@cache
+def browsed(
+    rounds: int = 2,
+    text: str = "Loved films: Heat",
+    title: str = "Heat",
+    fine_tuned: bool = False,
+) -> Browsed:
+    """What the browser shows of the run that `write_run` writes."""
+    policies = policies_of(rounds, fine_tuned)
+    variants = [*BASELINES, *policies]
+    backbones, seeds = BACKBONES[:1], SEEDS[:1]
+    numbers = range(1, rounds + 1)
+    return Browsed(
+        pairs={t: pairs_table(t, text=text) for t in numbers},
+        held_out={t: pairs_table(t, 1 + t, text=f"{text} held out") for t in numbers},
+        prompts=prompts_table(title),
+        responses={p: responses_table(f"{text} by {p}") for p in policies},
+        users=users_table(),
+        items=items_table().with_columns(title=pl.lit(f"{title} ") + pl.col("title")),
+        lists=lists_table(),
+        runs={
+            run.variant: table
+            for run, table in random_runs(variants, backbones=backbones, seeds=seeds)
+        },
+        metrics=_user_metrics(tuple(variants)),
+    )
+
+
+@cache
+def _user_metrics(variants: tuple[str, ...]) -> pl.DataFrame:
+    return random_tables(variants).users
+
+
 def rejects_table(text: str = "196, 242, 3") -> pl.DataFrame:
     """Rejected rows of two kinds; `text` is in the values and in a file's name."""
     rows = [
@@ -174,7 +248,6 @@ def write_runs(rounds: int = 2, fine_tuned: bool = False, told: int = 1) -> None
             write_json(layout.training(*run), trained(*run))
     write_table(pl.concat(orders), layout.ORDER_RUNS, RUNS)
     write_table(lists_table(), layout.LISTS, LISTS)
-    write_table(items_table(), layout.ITEMS, ITEMS)
 
 
 def write_run(
@@ -186,9 +259,11 @@ def write_run(
 ) -> None:
     """Write all inputs of evaluate and report where `rec.layout` puts them."""
     write_runs(rounds, fine_tuned, told)
+    shown = browsed(rounds, text, title, fine_tuned)
     for policy in policies_of(rounds, fine_tuned):
         write_json(layout.identifiability(policy), identifiability(policy))
         write_json(layout.sampling_metrics(policy), health())
+        write_table(shown.responses[policy], layout.responses(policy), RESPONSES)
         if policy != BASE:
             number = 1 if policy in FINE_TUNED else int(policy)
             write_csv(alignment_table(number), layout.alignment_curve(policy))
@@ -206,9 +281,12 @@ def write_run(
         ]
         reward = {"seed": 1, "folds": 2, "models": folds, "policy": number - 1}
         write_json(layout.reward(number) / "reward.json", reward)
-        write_table(pairs_table(number, text=text), layout.pairs(number), PAIRS)
+        write_table(shown.pairs[number], layout.pairs(number), PAIRS)
+        write_table(shown.held_out[number], layout.heldout_pairs(number), PAIRS)
         write_json(layout.pairs_metrics(number), pair_figures())
         write_json(layout.mediation(number), as_json(chain()))
     write_json(layout.STATISTICS, statistics())
     write_table(rejects_table(text), layout.REJECTS, REJECTS)
-    write_table(prompts_table(title), layout.PROMPTS, PROMPTS)
+    write_table(shown.prompts, layout.PROMPTS, PROMPTS)
+    write_table(shown.users, layout.USERS, USERS)
+    write_table(shown.items, layout.ITEMS, ITEMS)

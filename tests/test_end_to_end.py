@@ -75,7 +75,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_has_every_variant(clone: Path) -> None:
-    metrics = json.loads((clone / "metrics.json").read_text())
+    metrics = json.loads((clone / "data/comparison/figures.json").read_text())
     variants = ["popularity", "random", "none", "noise", "items", "history", "base"]
     for protocol in ("popularity", "uniform"):
         assert set(metrics[protocol]) >= {*variants, "round_1", "round_2"}
@@ -97,7 +97,7 @@ def test_report_is_written(clone: Path) -> None:
 
 def test_popularity_is_worth_the_same_in_the_data_and_in_the_table(clone: Path) -> None:
     stats = json.loads((clone / "data/stats.json").read_text())
-    metrics = json.loads((clone / "metrics.json").read_text())
+    metrics = json.loads((clone / "data/comparison/figures.json").read_text())
     for measure in ("ndcg@5", "map@5"):
         found = stats["popularity_baseline"]["test"][measure]
         assert found == pytest.approx(metrics["popularity"]["popularity"][measure], abs=2e-6)

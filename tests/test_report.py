@@ -5,118 +5,31 @@ import hashlib
 import json
 import re
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import polars as pl
 import pytest
 
 from rec import report
-from rec.comparison.figures import metrics
 from rec.comparison.result import Estimate
-from rec.config import BASE
-from rec.curves import ALIGNMENT_CURVES, REWARD_CURVES, reward_curves
+from rec.curves import REWARD_CURVES, reward_curves
 from rec.errors import RecError
-from rec.params import load_params
-from rec.report_comparison import comparisons_grid, secondary_grid, slices_grid
+from rec.report_comparison import Tile, comparisons_grid, secondary_grid, slices_grid, tiles
 from rec.report_grid import Grid
-from rec.report_tables import PAIR_NOTES, Run, chain, examples, pairs_grid, parameters
-from tests.aligned import alignment_table, outcome
-from tests.described import statistics
-from tests.mediation.chains import chain as mediation_chain
+from rec.report_tables import chain, examples, parameters
 from tests.page import Page
-from tests.synthetic_run import (
-    BACKBONES,
-    BASELINES,
-    SEEDS,
-    comparison,
-    curve,
-    health,
-    identifiability,
-    pair_figures,
-    pairs_table,
-    params_file,
-    prompts_table,
-    rejects_table,
-    trained,
-)
+from tests.reported import HOSTILE, good, hostile, make_run
+from tests.synthetic_run import pairs_table, prompts_table
 
-HOSTILE = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)> <!-- {{ 7*7 }} '\""
 SECTIONS = [
-    *(
-        "results",
-        "chain",
-        "mediation",
-        "reward",
-        "alignment",
-        "data",
-        "sampling",
-        "pairs",
-        "parameters",
-    ),
+    "results",
+    "mediation",
+    "rounds",
+    "pairs",
+    "sampling",
+    "data",
+    "browser",
+    "parameters",
 ]
-
-
-def make_run(
-    rounds: int = 2,
-    text: str = "Loved films: Heat",
-    title: str = "Heat",
-    fine_tuned: bool = False,
-) -> Run:
-    with TemporaryDirectory() as folder:
-        params = load_params(params_file(Path(folder), rounds, fine_tuned, name=title))
-    numbers = range(1, rounds + 1)
-    rewards = {
-        t: {
-            "models": [
-                {"fold": f, "valid_ndcg@5": 0.76 + 0.01 * (t + 2 * f), "curve": curve(0.7)}
-                for f in range(2)
-            ],
-        }
-        for t in numbers
-    }
-    policies = params.policies
-    aligned = {p: 1 if p == "sft" else int(p) for p in policies if p != BASE}
-    lit = [alignment_table(t).with_columns(policy=pl.lit(p)) for p, t in aligned.items()]
-    empty = pl.DataFrame(schema=dict(ALIGNMENT_CURVES))
-    outcomes = {p: outcome(pairs=10 * (t - 1)) for p, t in aligned.items()}
-    compared = comparison(rounds, fine_tuned)
-    texts = {p: identifiability(p) for p in policies}
-    return Run(
-        params=params,
-        comparison=compared,
-        metrics=metrics(compared, texts, {p: health() for p in policies}, outcomes),
-        reward_curves=reward_curves(rewards),
-        alignment_curves=pl.concat([empty, *(t.select(empty.columns) for t in lit)]),
-        outcomes=outcomes,
-        rewards=rewards,
-        training={
-            (variant, backbone): [trained(variant, backbone, seed) for seed in SEEDS]
-            for variant in [*BASELINES, *policies]
-            for backbone in BACKBONES
-        },
-        pairs={t: pairs_table(t, text=text) for t in numbers},
-        pairs_metrics={t: pair_figures(held_out=2 + t) for t in numbers},
-        sampling={p: {**health(), "responses": 700 + n} for n, p in enumerate(policies)},
-        statistics=statistics(),
-        rejects=rejects_table(title),
-        prompts=prompts_table(title),
-        mediation={number: mediation_chain() for number in numbers},
-    )
-
-
-@cache
-def good() -> tuple[str, Page]:
-    html = report.render(make_run())
-    return html, Page(html)
-
-
-@cache
-def hostile() -> tuple[str, Page]:
-    html = report.render(make_run(text=HOSTILE, title=HOSTILE))
-    return html, Page(html)
 
 
 def cells(grid: Grid, name: str) -> list[str]:
@@ -142,24 +55,35 @@ def test_page_loads_nothing_from_anywhere(make: Any) -> None:
         assert attributes.get("href", "#").startswith("#")
     (style,) = page.inside("style")
     assert "url(" not in style and "@import" not in style
+    assert not [a for _, a in page.elements if "style" in a]
     assert len(html.encode()) < 3_000_000
 
 
 @pytest.mark.parametrize("make", [good, hostile])
-def test_policy_allows_the_two_scripts_of_the_page_and_nothing_else(make: Any) -> None:
+def test_policy_allows_what_the_page_holds_and_nothing_else(make: Any) -> None:
     _, page = make()
     policy = next(a["content"] for _, a in page.elements if "http-equiv" in a)
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
-    _, library, script = page.inside("script")
-    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in (library, script)]
-    assert rules["script-src"].split() == [f"'sha256-{d.decode()}'" for d in digests]
-    assert rules["default-src"] == "'none'"
+    assert rules == {
+        "default-src": "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "style-src": sources(page.inside("style")),
+        "script-src": sources(page.inside("script")[2:]),
+    }
+    assert len(page.inside("script")) == 5
+
+
+def sources(texts: list[str]) -> str:
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in texts]
+    return " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
 
 
 def test_hostile_texts_stay_texts() -> None:
     html, page = hostile()
     scripts = [attributes for tag, attributes in page.elements if tag == "script"]
-    assert scripts == [{"type": "application/json", "id": "charts"}, {}, {}]
+    data = [{"type": "application/json", "id": name} for name in ("charts", "browser-data")]
+    assert scripts == [*data, {}, {}, {}]
     assert not [a for _, a in page.elements if any(name.startswith("on") for name in a)]
     assert page.inside("title") == [f"DPO4Rec on {HOSTILE}"]
     assert "".join(page.inside("h1")) == f"DPO4Rec on {HOSTILE}"
@@ -167,22 +91,17 @@ def test_hostile_texts_stay_texts() -> None:
     assert f"{HOSTILE} chosen 1.8" in page.text and f"{HOSTILE} rejected 1.8" in page.text
     assert f"{HOSTILE}, 881249712" in page.inside("td")
     assert f"{HOSTILE}.csv" in page.inside("bdi")
-    own = html.replace(page.inside("script")[1], "")
+    own = html.replace(page.inside("script")[2], "")
     assert "alert(1)</script>" not in own and "<img" not in own
 
 
-def test_hostile_texts_stay_texts_in_chart_data() -> None:
+def test_hostile_texts_stay_texts_in_data() -> None:
     html, page = hostile()
-    block = page.inside("script")[0]
-    assert "<" not in block and ">" not in block
-    titles = re.findall(r'"title": "(NDCG@5 on [^"]*(?:\\.[^"]*)*)"', block)
-    assert (
-        json.dumps(page.charts["chart-values-popularity"]).count(
-            "NDCG@5 on <script>alert(1)</script>"
-        )
-        == 1
-    )
-    assert titles and block in html
+    for block in page.inside("script")[:2]:
+        assert not set("<>&") & set(block)
+        assert block in html
+    assert f"{HOSTILE} chosen 1.8" in page.browser["texts"]
+    assert f"{HOSTILE} A" in page.browser["titles"]
 
 
 def test_inlined_script_cannot_end_its_element() -> None:
@@ -197,17 +116,16 @@ def test_every_chart_has_a_place_and_its_data() -> None:
     charts = page.charts
     places = [a["id"] for _, a in page.elements if a.get("class") == "chart"]
     assert sorted(charts) == sorted(places)
-    assert len(charts) == 17
+    assert len(charts) == 20
 
     def fields(name: str) -> list[dict[str, Any]]:
         return [row for values in charts[name]["datasets"].values() for row in values]
 
     for name in ("popularity", "uniform"):
-        shown = [row["variant"] for row in fields(f"chart-values-{name}")]
+        shown = [row["variant"] for row in fields(f"chart-values-{name}") if "variant" in row]
         assert shown[:3] == ["Popularity", "Random order", "No knowledge"]
-        variants = [row.get("variant") for row in fields(f"chart-differences-{name}")]
-        assert "Popularity" not in variants and "DPO4Rec, round 2" in variants
-        assert {"zero": 0} in fields(f"chart-differences-{name}")
+        assert {"line": 0} in fields(f"chart-differences-{name}")
+    assert len(fields("chart-margins")) > 2
     rounds = {(row["round"], row["epoch"]) for row in fields("chart-reward-ndcg")}
     assert rounds == {(t, e) for t in (1, 2) for e in range(1, 7)}
     losses = [row["loss"] for row in fields("chart-align-loss") if row["policy"] == "2"]
@@ -249,19 +167,41 @@ def test_results_are_written_with_intervals_and_verdicts() -> None:
     families = [changed, *run.comparison.families[1:]]
     page = Page(report.render(replace(run, comparison=replace(run.comparison, families=families))))
     words = " ".join(page.text.split())
-    assert "DPO4Rec, round 2.8100 [.8000, .8200]−1.25 [−2.00, −0.10] significant0.012" in words
+    assert "DPO4Rec, round 2.8100 [.8000, .8200] −1.25 [−2.00, −0.10] significant0.012" in words
     assert "from the base LLM by -1.25 points (95% interval -2.00 to -0.10, Holm-corr" in words
     marked = [a["class"] for tag, a in page.elements if tag == "span" and "class" in a]
     assert "note worse" in marked
 
 
+def test_the_main_findings_stand_at_the_top() -> None:
+    run = make_run()
+    family = run.comparison.primary
+    first = replace(family.comparisons[0], p_holm=0.0123, estimate=Estimate(-0.0125, -0.02, -0.001))
+    changed = replace(family, comparisons=[first, *family.comparisons[1:]])
+    families = [changed, *run.comparison.families[1:]]
+    found = tiles(replace(run.comparison, families=families))
+    assert found[0] == Tile(
+        "DPO4Rec, round 2, against the base LLM",
+        "−1.25",
+        "[−2.00, −0.10]",
+        "significant, p 0.012",
+        "worse",
+    )
+    assert [tile.name.split(", against ")[1] for tile in found[1:]] == [
+        "history text without an LLM",
+        "no knowledge",
+    ]
+    assert "First link that does not hold, round 2" in good()[1].text
+    without = Page(report.render(make_run(rounds=0)))
+    assert "First link" not in without.text
+    assert "Base LLM (KAR), against history text without an LLM" in without.text
+
+
 def test_every_protocol_has_its_table() -> None:
     _, page = good()
-    headings = page.inside("h3")
-    assert headings[:2] == [
-        "Negatives by popularity (main)",
-        "Uniform negatives, the paper's protocol (secondary)",
-    ]
+    assert page.inside("h3")[0] == "Negatives by popularity (main)"
+    others = "Uniform negatives, the paper's protocol (secondary)"
+    assert page.inside("summary")[0] == others
     assert page.inside("th").count("Random order") == 2
 
 
@@ -375,34 +315,6 @@ def test_examples_take_the_highest_margins_of_each_round_in_turn() -> None:
     assert found[0]["history"].endswith("film 8\nDisliked: Alien (1979)")
 
 
-def test_counts_are_flat_and_readable() -> None:
-    _, page = good()
-    assert "length difference, mean" in " ".join(page.inside("th"))
-    assert {"702", "81.25", "0.03"} <= set(page.inside("td"))
-
-
-def test_pairs_by_hand() -> None:
-    figures = pair_figures(held_out=0)
-    grid = pairs_grid({1: pair_figures(), 2: figures})
-    assert grid.columns == [
-        "Pairs",
-        "Round 1",
-        "Round 1, held out",
-        "Round 2",
-        "Round 2, held out",
-    ]
-    assert cells(grid, "pairs") == ["8", "3", "8", "0"]
-    assert cells(grid, "margin, median") == ["0.045", "0.02", "0.045", "–"]
-    assert cells(grid, "length difference, chosen longer") == ["1", "1", "1", "–"]
-    assert cells(grid, "dropped, margin") == ["31", "0", "31", "0"]
-    assert cells(grid, "dropped pairs, margin") == ["40", "0", "40", "0"]
-    assert cells(grid, "degenerate responses") == ["5", "0", "5", "0"]
-
-
-def test_every_note_is_of_a_figure() -> None:
-    assert set(PAIR_NOTES) <= {line.name for line in pairs_grid({1: pair_figures()}).lines}
-
-
 @pytest.mark.parametrize("broken", [{}, {"held_out": {}}, {"held_out": 4}, [1], None])
 def test_broken_pair_figures_name_their_round(broken: Any) -> None:
     run = make_run()
@@ -425,6 +337,8 @@ def test_run_without_rounds_has_a_page_without_pairs() -> None:
     assert run.reward_curves.is_empty() and run.reward_curves.columns == list(REWARD_CURVES)
     page = Page(report.render(run))
     assert "There are no pairs." in page.text
+    places = {a["id"] for _, a in page.elements if a.get("class") == "chart"}
+    assert places < set(page.charts) and not [name for name in places if "align" in name]
     assert "There was no round of alignment." in page.text
     assert "0 rounds of alignment" in page.text
     assert "the base LLM differs in NDCG@5 from history text" in page.text

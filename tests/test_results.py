@@ -159,8 +159,8 @@ def test_nothing_compared_is_nothing_to_sum_up() -> None:
 @pytest.mark.parametrize(
     "broken", [[], {}, 7, {"identifiability": 3}, {"identifiability": {"base": {}}}]
 )
-def test_what_is_not_metrics_is_refused(broken: Any) -> None:
-    with pytest.raises(RecError, match="metrics: "):
+def test_what_are_no_figures_is_refused(broken: Any) -> None:
+    with pytest.raises(RecError, match="figures: "):
         texts(broken)
 
 

@@ -1,17 +1,14 @@
-"""The content of metrics.json: the numbers of a run that are compared between experiments.
-
-Few of them, for `dvc metrics show` and `diff`. Everything else that the comparison found is in
-data/comparison/.
-"""
+"""What a run came to as numbers: all of them, and the few that experiments are compared by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from rec.comparison.names import slug
+from rec.comparison.names import last_round, round_number, slug
 from rec.comparison.power import Power
 from rec.comparison.result import Comparison, Difference
+from rec.config import FINE_TUNED
 from rec.errors import RecError
 from rec.outcomes import HeldOut, Outcome
 
@@ -20,16 +17,18 @@ Metrics = dict[str, Any]
 
 #: Of `rec.health.sampling_health`: shares of responses, and means per response.
 HEALTH = ("cut_off", "cut_slots", "looping", "empty", "mean_tokens")
+#: Variants whose value is in metrics.json, besides the policies.
+BARS = ("none", "history", "base")
 DIGITS = 6
 
 
-def metrics(
+def figures(
     comparison: Comparison,
     identifiability: Policies,
     sampling: Policies,
     alignments: Mapping[str, Outcome],
 ) -> Metrics:
-    """The content of metrics.json.
+    """All numbers of a run but those of single users (data/comparison/figures.json).
 
     For each protocol and variant (by slug) NDCG@5 with its interval, and MAP@5; the comparisons of
     the primary family; what the users can show (`power`); how well each policy's texts tell users
@@ -51,6 +50,39 @@ def metrics(
         "bootstrap": comparison.bootstrap,
         "permutations": comparison.permutations,
     }
+
+
+def metrics(comparison: Comparison, found: Metrics) -> Metrics:
+    """The few of `figures` that `dvc metrics` and `dvc exp show` list (metrics.json).
+
+    NDCG@5 on the main protocol; what the last round gains over the base LLM, in points, with its
+    interval and corrected p; and by policy how well texts tell users apart (mrr), which share of
+    them repeats itself (degenerate), how far the LLM went (kl, nats per token), and which share of
+    held-out pairs it came to agree with. Names are the same with any number of rounds.
+    """
+    values = found[comparison.protocols[0]]
+    chosen = [name for name in values if name in (*BARS, *FINE_TUNED) or round_number(name)]
+    aligned = found["alignment"]
+    held_out = {name: one["held_out"].get("reward_accuracy") for name, one in aligned.items()}
+    table: Metrics = {
+        "ndcg@5": {name: values[name]["ndcg@5"] for name in chosen},
+        "gain": _gain(comparison),
+        "mrr": {k: v["mrr"] for k, v in found["identifiability"].items() if k != "chance"},
+        "degenerate": {name: one["looping"] for name, one in found["sampling"].items()},
+        "kl": {name: one["kl_per_token"] for name, one in aligned.items()},
+        "held_out_accuracy": {name: one for name, one in held_out.items() if one is not None},
+    }
+    return {name: one for name, one in table.items() if one}
+
+
+def _gain(comparison: Comparison) -> Metrics:
+    last = last_round(comparison.variants)
+    found = None if last is None else comparison.primary.comparison(last, "base")
+    if found is None:
+        return {}
+    ends = found.estimate
+    points = {"points": ends.value, "low": ends.low, "high": ends.high}
+    return {**{name: _rounded(100 * value) for name, value in points.items()}, "p": found.p_holm}
 
 
 def _values(comparison: Comparison, protocol: str) -> Metrics:

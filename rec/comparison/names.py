@@ -1,4 +1,4 @@
-"""The variants of the comparison: their names in tables, in metrics.json and for readers."""
+"""The variants of the comparison: their names in tables, in figures and for readers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROUND = "round_"
 
 
 def slug(variant: str) -> str:
-    """The name of a variant in metrics.json: its own, or base, round_1, round_2, best_of_n.
+    """The name of a variant among figures: its own, or base, round_1, round_2, best_of_n.
 
     Raises RecError for what is no variant.
     """
@@ -55,7 +55,7 @@ def label(name: str) -> str:
         return BEST_LABEL
     number = round_number(name)
     if number is None:
-        raise RecError(f"metrics: {name!r} is not the name of a variant")
+        raise RecError(f"figures: {name!r} is not the name of a variant")
     return f"DPO4Rec, round {number}"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -80,7 +82,7 @@ def runs_table(
     backbone: str = NO_BACKBONE,
     seed: int = NO_SEED,
 ) -> pl.DataFrame:
-    """RUNS rows of one re-ranker: each list's labels in the order of its scores.
+    """RUNS rows of one re-ranker: each list's labels and places in the order of its scores.
 
     Equal scores keep the order of the list. Raises RecError for a score that is not finite.
     """
@@ -90,7 +92,6 @@ def runs_table(
         raise RecError(f"variant {variant!r}, seed {seed}: a score is not a number")
     order = np.argsort(-scores, axis=1, kind="stable")
     sorted_labels = np.take_along_axis(labels, order, axis=1)
-    cells = pl.Series("labels", sorted_labels, dtype=pl.Array(pl.Int8, labels.shape[1]))
     owner = features.list_user.cpu().numpy()[ranked.rows]
     samples = np.full(len(owner), NO_SAMPLE)
     if knowledge is not None and knowledge.samples is not None:
@@ -106,9 +107,16 @@ def runs_table(
             "user": users,
             "list": pl.Series(features.lists, dtype=pl.String).gather(ranked.rows),
             "sample": samples,
-            "labels": cells.arr.to_list(),
+            "labels": _cells(sorted_labels),
+            "places": _cells(order.astype(np.int16)),
         },
         schema_overrides=dict(RUNS),
     )
-    table = table.with_columns(pl.col("labels").list.head(pl.lit(pl.Series(real.sum(1)))))
+    lengths = pl.lit(pl.Series(real.sum(1)))
+    table = table.with_columns(pl.col("labels", "places").list.head(lengths))
     return table.sort("variant", "protocol", "list", "sample")
+
+
+def _cells(matrix: npt.NDArray[np.integer[Any]]) -> pl.Series:
+    """A list per row."""
+    return pl.Series(matrix).arr.to_list()

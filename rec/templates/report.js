@@ -1,41 +1,84 @@
+// Charts: each is drawn when it comes near the window, and anew when light turns to dark.
 (() => {
 "use strict";
 const specs = JSON.parse(document.getElementById("charts").textContent);
 const scheme = window.matchMedia("(prefers-color-scheme: dark)");
+const drawn = new Set();
 
 function theme() {
   const style = getComputedStyle(document.documentElement);
   const value = (name) => style.getPropertyValue(name).trim();
   const ink = value("--ink"), muted = value("--muted"), line = value("--line");
   const font = getComputedStyle(document.body).fontFamily;
-  const text = { labelColor: ink, titleColor: ink, labelFont: font, titleFont: font };
+  const text = { labelColor: ink, titleColor: ink, labelFont: font, titleFont: font,
+                 labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" };
   return {
     background: "transparent",
-    axis: { ...text, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal",
-            gridColor: line, domainColor: muted, tickColor: muted },
-    legend: { ...text, labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal" },
+    axis: { ...text, gridColor: line, domainColor: muted, tickColor: muted },
+    legend: text,
     view: { stroke: null },
     range: { category: ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"].map(value) },
     style: {
       dot: { color: value("--c1") },
       bars: { color: value("--c1") },
       curve: { color: value("--c1"), stroke: value("--c1") },
-      interval: { color: value("--c1"), strokeWidth: 2.5 },
       reference: { color: muted, strokeDash: [4, 3] },
     },
   };
 }
 
-function draw() {
-  const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: theme() };
-  for (const [id, spec] of Object.entries(specs)) {
-    const place = document.getElementById(id);
-    vegaEmbed(place, spec, options).catch((error) => {
-      place.textContent = "This chart could not be drawn: " + error.message;
-    });
-  }
+function draw(place) {
+  drawn.add(place);
+  const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, config: theme(),
+                    defaultStyle: false, tooltip: { disableDefaultStyle: true } };
+  vegaEmbed(place, specs[place.id], options).catch((error) => {
+    place.textContent = "This chart could not be drawn: " + error.message;
+  });
 }
 
-scheme.addEventListener("change", draw);
-draw();
+function table(spec) {
+  const rows = Object.values(spec.datasets).reduce((a, b) => (b.length > a.length ? b : a), []);
+  const made = document.createElement("table");
+  const add = (section, values, tag) => {
+    const line = section.insertRow();
+    for (const value of values) {
+      const cell = document.createElement(tag);
+      cell.textContent = typeof value === "number" ? Number(value.toPrecision(5)) : value ?? "–";
+      line.append(cell);
+    }
+  };
+  add(made.createTHead(), Object.keys(rows[0] ?? {}), "th");
+  const body = made.createTBody();
+  for (const row of rows) add(body, Object.values(row), "td");
+  return made;
+}
+
+const places = [...document.querySelectorAll(".chart")];
+const watch = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (isIntersecting) {
+      watch.unobserve(target);
+      draw(target);
+    }
+  }
+}, { rootMargin: "400px" });
+for (const place of places) {
+  place.style.minHeight = `${(specs[place.id].height ?? 0) + 60}px`; // so that nothing jumps later
+  watch.observe(place);
+}
+scheme.addEventListener("change", () => drawn.forEach(draw));
+window.addEventListener("beforeprint", () => places.filter((p) => !drawn.has(p)).forEach(draw));
+
+for (const details of document.querySelectorAll(".values")) {
+  details.hidden = false;
+  details.addEventListener("toggle", () => {
+    if (details.open && !details.querySelector("table")) {
+      const holder = document.createElement("div");
+      holder.className = "scroll history";
+      holder.tabIndex = 0;
+      holder.append(table(specs[details.parentElement.querySelector(".chart").id]));
+      details.append(holder);
+    }
+  });
+}
 })();

@@ -45,15 +45,31 @@ def samples(variant: str, count: int) -> list[int]:
 def table(
     run: Run, ranked: Ranked, split: str = "test", protocols: Sequence[str] = ("popularity",)
 ) -> pl.DataFrame:
-    """A RUNS table; a user's list n is named USER-n."""
+    """A RUNS table; a user's list n is named USER-n, and is of its labels in falling order."""
     rows = [
-        [*run[:2], protocol, run.seed, split, user, f"{user}-{number}", sample, list(labels)]
+        [
+            *run[:2],
+            protocol,
+            run.seed,
+            split,
+            user,
+            f"{user}-{number}",
+            sample,
+            list(labels),
+            places(labels),
+        ]
         for protocol in protocols
         for user, lists in ranked.items()
         for number, told in enumerate(lists)
         for sample, labels in zip(samples(run.variant, len(told)), told, strict=True)
     ]
     return pl.DataFrame(rows, schema=dict(RUNS), orient="row")
+
+
+def places(labels: Sequence[int]) -> list[int]:
+    """Where ranked labels may stand in a list that has the same ones in falling order."""
+    order = np.argsort(-np.array(labels), kind="stable")
+    return np.argsort(order).tolist()  # type: ignore[no-any-return]
 
 
 def first_hit(*ranks: int, length: int = 3) -> list[list[list[int]]]:
@@ -141,21 +157,20 @@ def cells_table(
 def lists_table(users: int = 12, lists: int = 3) -> pl.DataFrame:
     """Test lists of the users of `random_runs`, later users with longer histories."""
     rows = [
-        [
-            f"u{u:02}-{n}",
-            f"u{u:02}",
-            "test",
-            10 * (u + 1) + n,
-            ["a", "b", "c"],
-            [n == 0, n == 1, n == 2],
-        ]
+        [f"u{u:02}-{n}", f"u{u:02}", "test", 10 * (u + 1) + n, _items(n), [1, 1, 1] + [0] * 7]
         for u in range(users)
         for n in range(lists)
     ]
     return pl.DataFrame(rows, schema=dict(LISTS), orient="row")
 
 
-def items_table(popularity: Sequence[int] = (6, 4, 1)) -> pl.DataFrame:
+def _items(number: int) -> list[str]:
+    """Ten items of `items_table`, the positives first: all of the head, the torso or the tail."""
+    positives = "abcdefghi"[3 * number : 3 * number + 3]
+    return [*positives, *(item for item in "abcdefghijkl" if item not in positives)][:10]
+
+
+def items_table(popularity: Sequence[int] = (2,) * 6 + (1,) * 6) -> pl.DataFrame:
     """Items a, b, c ... by falling popularity."""
     rows = [
         {

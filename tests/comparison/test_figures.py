@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from rec.comparison.figures import figures as figures_of
 from rec.comparison.figures import metrics
 from rec.errors import RecError
 from tests.aligned import outcome
@@ -19,10 +20,10 @@ def figures(**changed: Any) -> dict[str, Any]:
         "sampling": {p: health() for p in policies},
         "alignments": {"1": outcome(), "2": outcome(pairs=0)},
     }
-    return metrics(comparison(), **{**given, **changed})
+    return figures_of(comparison(), **{**given, **changed})
 
 
-def test_numbers_are_few_and_named() -> None:
+def test_numbers_are_named() -> None:
     found = figures()
     assert list(found) == [
         *("popularity", "uniform", "comparisons", "power"),
@@ -91,6 +92,35 @@ def test_texts_and_alignment_are_by_policy() -> None:
         },
     }
     assert found["alignment"]["round_2"]["held_out"] == {"pairs": 0}
+
+
+def test_metrics_are_few_and_named_alike_with_any_number_of_rounds() -> None:
+    found, compared = figures(), comparison()
+    few = metrics(compared, found)
+    first = compared.primary.comparisons[0]
+    assert (first.of, first.to) == ("round_2", "base")
+    assert few == {
+        "ndcg@5": {
+            name: found["popularity"][name]["ndcg@5"]
+            for name in ("none", "history", "base", "round_1", "round_2")
+        },
+        "gain": {
+            "points": pytest.approx(100 * first.estimate.value, abs=1e-6),
+            "low": pytest.approx(100 * first.estimate.low, abs=1e-6),
+            "high": pytest.approx(100 * first.estimate.high, abs=1e-6),
+            "p": first.p_holm,
+        },
+        "mrr": {"base": 0.1, "round_1": 0.3, "round_2": 0.5},
+        "degenerate": dict.fromkeys(("base", "round_1", "round_2"), 0.01),
+        "kl": {"round_1": 0.002, "round_2": 0.002},
+        "held_out_accuracy": {"round_1": 0.9},
+    }
+
+
+def test_metrics_without_rounds_have_no_gain() -> None:
+    compared = comparison(0)
+    found = figures_of(compared, {"0": identifiability("0")}, {"0": health()}, {})
+    assert list(metrics(compared, found)) == ["ndcg@5", "mrr", "degenerate"]
 
 
 @pytest.mark.parametrize("broken", [{}, {"mrr": "x"}, [1]])

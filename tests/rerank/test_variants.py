@@ -155,6 +155,7 @@ class TestRunsTable:
                 "list": "u004-2",
                 "sample": NO_SAMPLE,
                 "labels": [labels[place] for place in (1, 4, 5, 2, 3, 0)],
+                "places": [1, 4, 5, 2, 3, 0],
             }
         ]
 
@@ -177,11 +178,12 @@ class TestRunsTable:
         rows = list(range(len(features.lists)))
         scores = np.random.default_rng(0).normal(size=(len(rows), 6))
         table = table_of(features, scores, rows)
-        found = dict(table.select("list", "labels").iter_rows())
+        found = {row["list"]: row for row in table.iter_rows(named=True)}
         for row, name in enumerate(features.lists):
             labels = made.lists.row(row, named=True)["labels"]
             order = np.argsort(-scores[row, : len(labels)], kind="stable")
-            assert found[name] == [labels[place] for place in order]
+            assert found[name]["labels"] == [labels[place] for place in order]
+            assert found[name]["places"] == order.tolist()
 
     @given(st.lists(st.floats(-50, 50, width=32), min_size=6, max_size=6), st.integers(0, 89))
     @settings(deadline=None, max_examples=40)

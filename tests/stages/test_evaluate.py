@@ -33,7 +33,7 @@ def evaluate() -> Result:
 def test_writes_metrics_tables_and_plots_and_says_nothing(run: Path) -> None:
     result = evaluate()
     assert (result.exit_code, result.output) == (0, "")
-    metrics = json.loads(layout.METRICS.read_text())
+    metrics = json.loads(layout.FIGURES.read_text())
     assert (metrics["test_users"], metrics["test_lists"], metrics["seeds"]) == (12, 36, 2)
     assert metrics["identifiability"]["round_2"] == {"mrr": 0.5, "median_rank": 13.333333}
     beta = load_params(run / "params.yaml").align.beta
@@ -49,8 +49,16 @@ def test_writes_metrics_tables_and_plots_and_says_nothing(run: Path) -> None:
     ]
 
 
+def test_metrics_are_few_of_the_figures(run: Path) -> None:
+    evaluate()
+    metrics = json.loads(layout.METRICS.read_text())
+    figures = json.loads(layout.FIGURES.read_text())
+    assert metrics["ndcg@5"]["round_2"] == figures["popularity"]["round_2"]["ndcg@5"]
+    assert metrics["held_out_accuracy"] == {"round_2": 0.9}
+
+
 def test_values_follow_from_the_ranked_labels(run: Path) -> None:
-    """From the file of a run, list by list, to metrics.json."""
+    """From the file of a run, list by list, to figures.json."""
     evaluate()
     users = read_table(layout.USER_METRICS, USER_METRICS)
     table = read_table(layout.runs("1", "prm", 2), RUNS).filter(
@@ -60,7 +68,7 @@ def test_values_follow_from_the_ranked_labels(run: Path) -> None:
     hand = [ranked_ndcg([labels], 5)[0] for labels in table["labels"].to_list()]
     found = users.filter(protocol="uniform", backbone="prm", variant="1", seed=2, user="u03")
     assert found["ndcg@5"].to_list() == pytest.approx([sum(hand) / 3])
-    metrics = json.loads(layout.METRICS.read_text())
+    metrics = json.loads(layout.FIGURES.read_text())
     rows = users.filter(protocol="uniform", variant="1")
     assert len(rows) == 12 * 2 * 2
     assert metrics["uniform"]["round_1"]["ndcg@5"] == pytest.approx(rows["ndcg@5"].mean(), abs=1e-6)
@@ -86,11 +94,11 @@ def test_slices_are_of_the_lists_and_items_of_the_data(run: Path) -> None:
 
 def test_best_of_n_where_test_users_have_several_responses(run: Path) -> None:
     assert evaluate().exit_code == 0
-    assert "best_of_n" not in json.loads(layout.METRICS.read_text())["popularity"]
+    assert "best_of_n" not in json.loads(layout.FIGURES.read_text())["popularity"]
     write_run(told=2, fine_tuned=True)
     params_file(run, fine_tuned=True)
     assert evaluate().exit_code == 0
-    metrics = json.loads(layout.METRICS.read_text())
+    metrics = json.loads(layout.FIGURES.read_text())
     for protocol in ("popularity", "uniform"):
         assert list(metrics[protocol])[-1] == "best_of_n"
         assert metrics[protocol]["best_of_n"]["ndcg@5"] > metrics[protocol]["base"]["ndcg@5"]
@@ -104,7 +112,7 @@ def test_variants_are_those_of_the_parameters(run: Path) -> None:
     OmegaConf.save(params, run / "params.yaml")
     layout.runs("items", "prm", 1).unlink()
     assert evaluate().exit_code == 0
-    metrics = json.loads(layout.METRICS.read_text())
+    metrics = json.loads(layout.FIGURES.read_text())
     assert list(metrics["popularity"]) == ["random", "none", "base", "round_1", "round_2"]
     assert metrics["backbones"] == 1
 
@@ -114,7 +122,7 @@ def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
     results = pl.read_csv(layout.PLOTS / "results.csv")
     reward = pl.read_csv(layout.PLOTS / "reward.csv")
     alignment = pl.read_csv(layout.PLOTS / "alignment.csv")
-    metrics = json.loads(layout.METRICS.read_text())
+    metrics = json.loads(layout.FIGURES.read_text())
     assert results.columns == ["protocol", "variant", "value", "low", "high"]
     last = results.filter(variant="DPO4Rec, round 2", protocol="popularity")
     assert last["value"][0] == metrics["popularity"]["round_2"]["ndcg@5"]
@@ -130,7 +138,7 @@ def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
 def test_same_inputs_give_the_same_bytes(run: Path) -> None:
     evaluate()
     outputs = [layout.METRICS, *layout.PLOTS.iterdir(), *layout.COMPARISON.iterdir()]
-    assert len(outputs) == 8
+    assert len(outputs) == 9
     before = [path.read_bytes() for path in outputs]
     path = layout.runs("1", "dlcm", 1)
     write_table(read_table(path, RUNS).sample(fraction=1, shuffle=True, seed=3), path, RUNS)
@@ -147,7 +155,7 @@ def test_no_rounds_leave_plots_with_headers_alone(
     assert evaluate().exit_code == 0
     text = (layout.PLOTS / "alignment.csv").read_text()
     assert text == f"policy,{','.join(ALIGNMENT)}\n"
-    assert json.loads(layout.METRICS.read_text())["alignment"] == {}
+    assert json.loads(layout.FIGURES.read_text())["alignment"] == {}
     assert (layout.PLOTS / "reward.csv").read_text() == "round,fold,epoch,train_loss,valid_ndcg\n"
 
 

@@ -12,12 +12,14 @@ from click.testing import CliRunner
 
 from rec import layout
 from rec.errors import RecError
-from rec.files import read_json, write_json
+from rec.files import read_json, sha256, write_json
 from rec.llm.backends import Policy
+from rec.sampling import Work
 from rec.tables import PROMPTS, write_table
 from stages import encode, import_llm, sample
 from tests.composed import compose
 from tests.sampled import prompts
+from tests.synthetic_run import responses_table
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +52,23 @@ def test_sample_draws_from_the_policy_of_that_name(
     assert result.output == "Error: seen\n"
     folder = Path("data/policy") / name if adapter else None
     assert seen == [Policy(name, layout.GGUF, layout.HF, folder)]
+
+
+@pytest.mark.parametrize(("tokens", "seconds"), [(300, 1.5), (0, 0.0)])
+def test_speed_is_left_where_something_was_drawn(
+    monkeypatch: pytest.MonkeyPatch, tokens: int, seconds: float
+) -> None:
+    work = Work(24, 12 if tokens else 24, 0, tokens, seconds)
+    monkeypatch.setattr(sample, "sample", lambda *_, **__: (responses_table(), work))
+    write_table(prompts(), layout.PROMPTS, PROMPTS)
+    write_json(layout.policy("0") / "policy.json", {"adapter": None})
+    assert CliRunner().invoke(sample.main, ["0"]).exit_code == 0
+    if tokens:
+        digest = sha256(layout.responses("0"))
+        expected = {"tokens": 300, "seconds": 1.5, "responses": digest}
+        assert read_json(layout.drawing("0")) == expected
+    else:
+        assert not layout.drawing("0").exists()
 
 
 def test_import_writes_the_base_as_policy_0(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from rec import layout
 from rec.comparison.result import read_comparison, write_comparison
-from rec.files import read_json
+from rec.files import read_json, write_json
 from rec.results import text_tables
 from stages import evaluate
 from stages.results import main
@@ -29,7 +29,7 @@ def test_prints_table_summary_and_places(folder: Path) -> None:
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 0
     comparison = read_comparison(layout.DIFFERENCES)
-    assert result.output.startswith(text_tables(comparison, read_json(layout.METRICS)))
+    assert result.output.startswith(text_tables(comparison, read_json(layout.FIGURES)))
     assert "Over 12 test users, 2 seeds and re-rankers dlcm, prm, on lists" in result.output
     assert f"metrics:     {folder / 'metrics.json'}\n" in result.output
     assert f"users:       {folder / 'data/comparison/users.parquet'}\n" in result.output
@@ -50,23 +50,25 @@ def test_without_metrics_one_line_names_the_command(folder: Path) -> None:
     )
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: metrics.json: no results yet; make them with `dvc repro`\n"
+    assert result.stderr == (
+        "Error: data/comparison/figures.json: no results yet; make them with `dvc repro`\n"
+    )
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", '{"identifiability": {"base": 1}}'])
 def test_broken_metrics_are_one_line(folder: Path, text: str) -> None:
     write_comparison(layout.DIFFERENCES, comparison())
-    layout.METRICS.write_text(text)
+    layout.FIGURES.write_text(text)
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 1
     assert result.output.count("\n") == 1
-    assert result.output.startswith("Error: metrics")
+    assert "figures" in result.output.splitlines()[0]
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", '{"families": []}'])
 def test_broken_comparison_is_one_line(folder: Path, text: str) -> None:
     write_comparison(layout.DIFFERENCES, comparison())
-    layout.METRICS.write_text("{}")
+    write_json(layout.FIGURES, {})
     layout.DIFFERENCES.write_text(text)
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 1
@@ -75,6 +77,6 @@ def test_broken_comparison_is_one_line(folder: Path, text: str) -> None:
 
 
 def test_without_the_comparison_one_line_names_the_command(folder: Path) -> None:
-    layout.METRICS.write_text("{}")
+    write_json(layout.FIGURES, {})
     result = CliRunner().invoke(main, [])
     assert "data/comparison/differences.json: no results yet; make them with" in result.output
