@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -72,12 +73,22 @@ def drawing_options(function: F) -> F:
         click.option(
             "--temperature",
             type=click.FloatRange(0, 5),
+            callback=_number,
             help="Of sampling; 0 takes the likeliest token.  [default: the project's]",
         ),
     )
     for option in reversed(options):
         function = option(function)
     return function
+
+
+def _number(
+    context: click.Context, parameter: click.Parameter, value: float | None
+) -> float | None:
+    """The value; a usage error for nan, which is in any range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number.", context, parameter)
+    return value
 
 
 def require_writer(adapter: str, project: Project) -> Writer:

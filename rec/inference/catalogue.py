@@ -3,8 +3,8 @@
 A text is looked for as a title, with case, accents, punctuation, leading articles and "Title, The"
 aside, or as an id; then as one of the titles that another has in parentheses; then with a typing
 error per five characters, three at most; then as some of a title's words. The first of these that
-finds an item decides, and it must find one alone. Numbers are never taken for one another: "Rocky
-2" is not "Rocky 3".
+finds an item decides, and it must find one alone; of items with the same title and year the most
+popular is meant. Numbers are never taken for one another: "Rocky 2" is not "Rocky 3".
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Catalogue:
         places = self.items["rank"]
         known = sorted({*rows}, key=lambda row: int(places[row]))
         items = [str(self.items["item"][row]) for row in known]
-        if len(items) == 1:
+        if len({self.label(item) for item in items}) == 1:
             return Match(text, items[0], self.label(items[0]), approximate)
         shown = ", ".join(f"{ID_MARK}{item} {self.label(item)}" for item in items[:_SHOWN])
         more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""

@@ -134,9 +134,12 @@ def json_lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         where = f"{name}: line {number}"
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError) as error:
+        except json.JSONDecodeError as error:
+            reason = f"{error.msg}, character {error.pos + 1}"
+            raise RecError(f"{where}: not valid JSON ({reason})") from None
+        except (ValueError, RecursionError) as error:  # numbers too long, lists too deep
             reason = str(error).splitlines()[0]
-            raise RecError(f"{where}: not valid JSON ({reason})") from error
+            raise RecError(f"{where}: not valid JSON ({reason})") from None
         if not isinstance(value, dict):
             raise RecError(f"{where}: {_short(value)} must be an object {{...}}")
         yield where, value

@@ -122,6 +122,7 @@ def test_stdin_in_any_form(text: str) -> None:
         ),
         (["--user", "10", "-n", "0"], 2, "'-n' / '--n': 0 is not in the range"),
         (["--user", "10", "--temperature", "9"], 2, "9.0 is not in the range 0<=x<=5"),
+        (["--user", "10", "--temperature", "nan"], 2, "'--temperature': nan is not a number."),
         (["--history-file", "none.csv"], 2, "File 'none.csv' does not exist"),
         (["--history-file", "data"], 2, "File 'data' is a directory"),
     ],

@@ -103,6 +103,17 @@ def test_only_six_candidates_are_named() -> None:
         trek.find("Star Trek")
 
 
+def test_of_items_with_the_same_title_and_year_the_popular_one_is_meant() -> None:
+    rows = [("a", "Ice Storm", 1997, [], 0, 1), ("b", "The Ice Storm", 1997, [], 4, 0)]
+    other = [("c", "The Ice Storm", 1997, [], 0, 2)]
+    twice = Catalogue(pl.DataFrame([*rows[1:], *other], schema=dict(ITEMS), orient="row"))
+    assert twice.find("Ice Storm").item == "b"
+    assert twice.find("#c").item == "c"
+    differ = Catalogue(pl.DataFrame(rows, schema=dict(ITEMS), orient="row"))
+    with pytest.raises(RecError, match=r"could be #b The Ice Storm .1997., #a Ice Storm"):
+        differ.find("The Ice Storm")
+
+
 def test_ids_are_found_by_id_alone() -> None:
     assert CATALOGUE.by_id("330").label == "187 (1997)"
     with pytest.raises(RecError, match="no item has the id 'Fargo'"):

@@ -141,7 +141,7 @@ def test_values_without_ratings() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "f: line 2: not valid JSON"),
+        ('{"a": }', "f: line 2: not valid JSON (Expecting value, character 7)"),
         ('{"a": 1} x', "f: line 2: not valid JSON"),
         ("[1]", "f: line 2: [1] must be an object {...}"),
         ("[" * 100_000, "f: line 2: not valid JSON"),
