@@ -98,7 +98,7 @@ class Inputs(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Vectors [B, n, hidden] of the items; what stands at padding means nothing."""
-        distinct, place = torch.unique(batch.items, return_inverse=True)
+        distinct, place = _distinct(batch.items)
         items = self._embedded(distinct, batch.categories)
         gathered = functional.embedding(place, self.candidate(items))
         if self.attends:
@@ -112,7 +112,7 @@ class Inputs(nn.Module):
 
     def history(self, batch: Batch) -> Tensor:
         """Vectors [B, H, hidden] of the interactions; of a re-ranker that reads them itself."""
-        distinct, place = torch.unique(batch.history, return_inverse=True)
+        distinct, place = _distinct(batch.history)
         projected = self.past(self._embedded(distinct, batch.categories))
         plain, rated = functional.embedding(place, projected).chunk(2, dim=-1)
         rating = batch.ratings.unsqueeze(-1)
@@ -124,7 +124,7 @@ class Inputs(nn.Module):
         return torch.cat([self.item(items), self.category(multi_hot)], dim=-1)
 
     def _attended(self, query: Tensor, batch: Batch) -> Tensor:
-        distinct, place = torch.unique(batch.history, return_inverse=True)
+        distinct, place = _distinct(batch.history)
         items = self._embedded(distinct, batch.categories)
         attended: Tensor = self.attention(query, items, place, batch.ratings, batch.history > 0)
         return attended
@@ -146,6 +146,22 @@ class Inputs(nn.Module):
         if self.config.similarity:
             added = added + self.similarity(_cosines(vectors, place, batch.user_vectors))
         return added
+
+
+#: Rows of products come in multiples of this: for every new size oneDNN writes code, which takes as
+#: long as the product, and the number of distinct items differs from batch to batch.
+ROWS = 128
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """Row numbers [R], with zeros behind them up to a multiple of `ROWS`."""
+    return functional.pad(rows, (0, -len(rows) % ROWS))
+
+
+def _distinct(items: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct items, filled up, and where each of `items` stands among them."""
+    distinct, place = torch.unique(items, return_inverse=True)
+    return _filled(distinct), place
 
 
 def _computed(vectors: Tensor) -> Tensor:
