@@ -106,7 +106,7 @@ class Inputs(nn.Module):
             gathered = gathered + self._attended(query, batch)
         if self.shape.dimension:
             assert batch.item_vectors is not None
-            vectors = _computed(batch.item_vectors[distinct])
+            vectors = _computed(functional.embedding(distinct, batch.item_vectors))
             gathered = gathered + self._told(vectors, place, batch)
         return gathered
 
@@ -178,7 +178,7 @@ def _cosines(items: Tensor, place: Tensor, users: Tensor) -> Tensor:
     are computed in the type of the items' vectors.
     """
     with torch.autocast(items.device.type, enabled=False):
-        products = items[place] @ users.to(items.dtype).transpose(1, 2)
+        products = functional.embedding(place, items) @ users.to(items.dtype).transpose(1, 2)
     return products.float() / math.sqrt(items.shape[-1])
 
 
@@ -246,12 +246,14 @@ class HistoryAttention(nn.Module):
         where, `ratings` and `mask` are [B, H]. It is a map of what was attended to, and one of its
         product with the query.
         """
-        table = torch.cat([self.keys(items), self.empty.unsqueeze(0)])
+        bias = self.keys.bias + functional.pad(self.rating, (len(self.rating), 0))
+        table = functional.linear(items, self.keys.weight, bias)
+        table = torch.cat([table, self.empty.to(table.dtype).unsqueeze(0)])
         place = functional.pad(place, (1, 0), value=len(items))
         mask = functional.pad(mask, (1, 0), value=True)
         plain, rated = functional.embedding(place, table).chunk(2, dim=-1)
-        rating = functional.pad(ratings, (1, 0)).unsqueeze(-1)
-        keys, values = torch.addcmul(plain, rating, rated + self.rating).chunk(2, dim=-1)
+        rating = functional.pad(ratings, (1, 0)).unsqueeze(-1).to(table.dtype)
+        keys, values = torch.addcmul(plain, rating, rated).chunk(2, dim=-1)
         attended = attend(query, keys, values, mask, self.heads)
         result: Tensor = self.output(attended) + self.match(attended * query)
         return result
