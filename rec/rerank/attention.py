@@ -13,11 +13,20 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int
     """Multi-head attention of [B, n, hidden] over [B, m, hidden] where `mask` [B, m] is True.
 
     Lists are short: plain products, in the precision of autocast, are faster than a fused kernel.
+    A softmax over the last dimension but one is several times faster than over a short last one.
     """
-    query, keys, values = (torch.unflatten(part, -1, (heads, -1)) for part in (query, keys, values))
-    logits = torch.einsum("bnhd,bmhd->bhnm", query, keys) * query.shape[-1] ** -0.5
-    logits = logits.masked_fill(~mask[:, None, None, :], -1e9)
-    return torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), values).flatten(2)
+    query = query * (query.shape[-1] // heads) ** -0.5
+    query, keys, values = (_by_head(part, heads) for part in (query, keys, values))
+    hidden = torch.zeros_like(mask, dtype=keys.dtype).masked_fill(~mask, -1e9)
+    hidden = hidden.repeat_interleave(heads, 0).unsqueeze(-1)
+    weights = torch.baddbmm(hidden, keys, query.transpose(1, 2)).softmax(1)
+    attended = torch.unflatten(weights.transpose(1, 2) @ values, 0, (-1, heads))
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _by_head(states: Tensor, heads: int) -> Tensor:
+    """[B, n, hidden] to [B * heads, n, hidden / heads]."""
+    return torch.unflatten(states, -1, (heads, -1)).transpose(1, 2).flatten(0, 1)
 
 
 class SelfAttention(nn.Module):
