@@ -100,14 +100,18 @@ class Inputs(nn.Module):
         """Vectors [B, n, hidden] of the items; what stands at padding means nothing."""
         distinct, place = _distinct(batch.items)
         items = self._embedded(distinct, batch.categories)
-        gathered = functional.embedding(place, self.candidate(items))
-        if self.attends:
-            query = functional.embedding(place, self.attention.query(items))
-            gathered = gathered + self._attended(query, batch)
+        known = self.candidate(items)
         if self.shape.dimension:
             assert batch.item_vectors is not None
             vectors = _computed(functional.embedding(distinct, batch.item_vectors))
-            gathered = gathered + self._told(vectors, place, batch)
+            texts = self.adaptor(vectors, ITEMS)
+            known = known + self.item_text(texts)
+        gathered = functional.embedding(place, known)
+        if self.attends:
+            query = functional.embedding(place, self.attention.query(items))
+            gathered = gathered + self._attended(query, batch)
+        if self.shape.texts:
+            gathered = gathered + self._told(texts, vectors, place, batch)
         return gathered
 
     def history(self, batch: Batch) -> Tensor:
@@ -129,28 +133,37 @@ class Inputs(nn.Module):
         attended: Tensor = self.attention(query, items, place, batch.ratings, batch.history > 0)
         return attended
 
-    def _told(self, vectors: Tensor, place: Tensor, batch: Batch) -> Tensor:
-        """What texts add to each item, [B, n, hidden]; `vectors` are of the distinct items."""
-        texts = self.adaptor(vectors, ITEMS)
-        added: Tensor = functional.embedding(place, self.item_text(texts))
-        if not self.shape.texts:
-            return added
+    def _told(self, texts: Tensor, vectors: Tensor, place: Tensor, batch: Batch) -> Tensor:
+        """What the user's texts add to each item, [B, n, hidden].
+
+        `texts` are the adapted texts of the distinct items, `vectors` the same before the adaptor.
+        """
         assert batch.user_vectors is not None
         items = functional.embedding(place, texts)
+        parts = []
         for text, told in enumerate(_computed(batch.user_vectors).unbind(1)):
-            adapted = self.adaptor(half_hidden(told) if self.training else told, USERS + text)
-            if self.training:
-                adapted = adapted * (torch.rand_like(adapted[:, :1]) >= HIDDEN_USERS)
-            added = added + self.user_text[text](adapted).unsqueeze(1)
-            added = added + self.match[text](items * adapted.unsqueeze(1))
+            adapted = self._adapted(told, USERS + text)
+            matched = self.match[text](items * adapted.unsqueeze(1))
+            parts.append(matched + self.user_text[text](adapted).unsqueeze(1))
         if self.config.similarity:
-            added = added + self.similarity(_cosines(vectors, place, batch.user_vectors))
-        return added
+            parts.append(self.similarity(_cosines(vectors, place, batch.user_vectors)))
+        return sum(parts[1:], parts[0])
+
+    def _adapted(self, vectors: Tensor, source: int) -> Tensor:
+        """Adapted texts of users [B, d] to [B, width]; 0 where training hides a user."""
+        if not self.training:
+            adapted: Tensor = self.adaptor(vectors, source)
+            return adapted
+        drawn = torch.rand(len(vectors), device=vectors.device)
+        seen = (drawn >= HIDDEN_USERS).nonzero().squeeze(1)
+        adapted = self.adaptor(half_hidden(vectors[_filled(seen)]), source)[: len(seen)]
+        hidden = adapted.new_zeros(len(vectors), adapted.shape[1])
+        return hidden.index_copy(0, seen, adapted)
 
 
 #: Rows of products come in multiples of this: for every new size oneDNN writes code, which takes as
 #: long as the product, and the number of distinct items differs from batch to batch.
-ROWS = 128
+ROWS = 64
 
 
 def _filled(rows: Tensor) -> Tensor:
