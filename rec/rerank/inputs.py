@@ -191,7 +191,8 @@ def _cosines(items: Tensor, place: Tensor, users: Tensor) -> Tensor:
     are computed in the type of the items' vectors.
     """
     with torch.autocast(items.device.type, enabled=False):
-        products = functional.embedding(place, items) @ users.to(items.dtype).transpose(1, 2)
+        gathered = functional.embedding(place, items).transpose(1, 2)
+        products = (users.to(items.dtype) @ gathered).transpose(1, 2)
     return products.float() / math.sqrt(items.shape[-1])
 
 
