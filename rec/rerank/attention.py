@@ -29,6 +29,16 @@ def _by_head(states: Tensor, heads: int) -> Tensor:
     return torch.unflatten(states, -1, (heads, -1)).transpose(1, 2).flatten(0, 1)
 
 
+def reordered(states: Tensor, places: Tensor) -> Tensor:
+    """Rows of [B, n, hidden] by their places [B, n] in each list.
+
+    Whole rows are copied, which is several times faster than `gather`, forward and back.
+    """
+    batch, size = places.shape
+    starts = torch.arange(0, batch * size, size, device=places.device).unsqueeze(1)
+    return functional.embedding(starts + places, states.flatten(0, 1))
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention (arXiv 1706.03762, section 3.2) of [B, n, hidden]."""
 
