@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rec.rerank.dropout import dropout
+
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int) -> Tensor:
     """Multi-head attention of [B, n, hidden] over [B, m, hidden] where `mask` [B, m] is True.
@@ -74,9 +76,9 @@ class Block(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, n, hidden] to the same shape; padding is not attended to."""
-        attended = functional.dropout(self.attention(states, mask), self.dropout, self.training)
+        attended = dropout(self.attention(states, mask), self.dropout, self.training)
         states = self.after_attention(states + attended)
-        out = functional.dropout(self.network(states), self.dropout, self.training)
+        out = dropout(self.network(states), self.dropout, self.training)
         result: Tensor = self.after_network(states + out)
         return result
 

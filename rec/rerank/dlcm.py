@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rec.config import Ranker
 from rec.rerank.attention import reordered
+from rec.rerank.dropout import dropout
 from rec.rerank.losses import attention_rank
 
 
@@ -38,7 +38,7 @@ class DLCM(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Scores [B, n] of items [B, n, hidden], which are real where `mask` [B, n] is True."""
         backwards = _backwards(mask)
-        states = functional.dropout(states, self.dropout, self.training)
+        states = dropout(states, self.dropout, self.training)
         read, _ = self.reader(reordered(states, backwards))
         outputs = reordered(read, backwards)
         context = torch.tanh(self.context(outputs[:, 0])).view(len(states), self.UNITS, -1)

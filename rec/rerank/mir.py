@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from rec.config import Ranker
 from rec.rerank.attention import SelfAttention, reordered
+from rec.rerank.dropout import dropout
 from rec.rerank.losses import pointwise
 
 FIELDS = 4  # parts of a vector that interact with each other as features
@@ -59,7 +60,7 @@ class MIR(nn.Module):
         Items are real where `mask` [B, n] is True, interactions where `past` [B, H] is; a history
         is padded on the left.
         """
-        states = functional.dropout(states, self.dropout, self.training)
+        states = dropout(states, self.dropout, self.training)
         candidates = torch.cat([states, self.attention(states, mask)], dim=-1)
         history = history * past.unsqueeze(-1)
         read = self._read(history, past) * past.unsqueeze(-1)
@@ -100,7 +101,9 @@ class MIR(nn.Module):
         """The perceptron over [B, n, 4h] of each item and [B, 2h] of its list, once per list."""
         first, relu, last = self.score
         own, shared = first.weight.split((items.shape[-1], whole.shape[-1]), dim=1)
-        hidden = functional.linear(items, own) + functional.linear(whole, shared, first.bias).unsqueeze(1)
+        hidden = functional.linear(items, own) + functional.linear(
+            whole, shared, first.bias
+        ).unsqueeze(1)
         scores: Tensor = last(relu(hidden)).squeeze(-1)
         return scores
 
