@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rec.rerank.dropout import dropout
+
 
 class Adaptor(nn.Module):
     """What all adaptors share: vectors are centred before they are adapted, and of one length.
@@ -91,8 +93,7 @@ class Experts(nn.Module):
     def forward(self, vectors: Tensor, weights: Tensor) -> Tensor:
         """[n, dimension] and weights [n, count] to [n, width]."""
         hidden = functional.relu(self.first(vectors))
-        if self.dropout:
-            hidden = functional.dropout(hidden, self.dropout, self.training)
+        hidden = dropout(hidden, self.dropout, self.training)
         experts = torch.unflatten(hidden, -1, (self.count, -1))
         weighted = experts * weights.unsqueeze(-1).to(hidden.dtype)
         return functional.linear(weighted.flatten(1), self.second) + weights @ self.bias

@@ -8,16 +8,37 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rec.rerank.dropout import dropout
+
 
 def attend(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, heads: int) -> Tensor:
     """Multi-head attention of [B, n, hidden] over [B, m, hidden] where `mask` [B, m] is True.
 
     Lists are short: plain products, in the precision of autocast, are faster than a fused kernel.
+    A softmax over the last dimension but one is several times faster than over a short last one.
     """
-    query, keys, values = (torch.unflatten(part, -1, (heads, -1)) for part in (query, keys, values))
-    logits = torch.einsum("bnhd,bmhd->bhnm", query, keys) * query.shape[-1] ** -0.5
-    logits = logits.masked_fill(~mask[:, None, None, :], -1e9)
-    return torch.einsum("bhnm,bmhd->bnhd", logits.softmax(-1), values).flatten(2)
+    query = query * (query.shape[-1] // heads) ** -0.5
+    query, keys, values = (_by_head(part, heads) for part in (query, keys, values))
+    hidden = torch.zeros_like(mask, dtype=keys.dtype).masked_fill(~mask, -1e9)
+    hidden = hidden.repeat_interleave(heads, 0).unsqueeze(-1)
+    weights = torch.baddbmm(hidden, keys, query.transpose(1, 2)).softmax(1)
+    attended = torch.unflatten(weights.transpose(1, 2) @ values, 0, (-1, heads))
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _by_head(states: Tensor, heads: int) -> Tensor:
+    """[B, n, hidden] to [B * heads, n, hidden / heads]."""
+    return torch.unflatten(states, -1, (heads, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def reordered(states: Tensor, places: Tensor) -> Tensor:
+    """Rows of [B, n, hidden] by their places [B, n] in each list.
+
+    Whole rows are copied, which is several times faster than `gather`, forward and back.
+    """
+    batch, size = places.shape
+    starts = torch.arange(0, batch * size, size, device=places.device).unsqueeze(1)
+    return functional.embedding(starts + places, states.flatten(0, 1))
 
 
 class SelfAttention(nn.Module):
@@ -55,9 +76,9 @@ class Block(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """[B, n, hidden] to the same shape; padding is not attended to."""
-        attended = functional.dropout(self.attention(states, mask), self.dropout, self.training)
+        attended = dropout(self.attention(states, mask), self.dropout, self.training)
         states = self.after_attention(states + attended)
-        out = functional.dropout(self.network(states), self.dropout, self.training)
+        out = dropout(self.network(states), self.dropout, self.training)
         result: Tensor = self.after_network(states + out)
         return result
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rec.config import Ranker
+from rec.rerank.attention import reordered
+from rec.rerank.dropout import dropout
 from rec.rerank.losses import attention_rank
 
 
@@ -37,9 +38,9 @@ class DLCM(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Scores [B, n] of items [B, n, hidden], which are real where `mask` [B, n] is True."""
         backwards = _backwards(mask)
-        states = functional.dropout(states, self.dropout, self.training)
-        read, _ = self.reader(_rows(states, backwards))
-        outputs = _rows(read, backwards)
+        states = dropout(states, self.dropout, self.training)
+        read, _ = self.reader(reordered(states, backwards))
+        outputs = reordered(read, backwards)
         context = torch.tanh(self.context(outputs[:, 0])).view(len(states), self.UNITS, -1)
         weights = torch.einsum("buh,uh->bh", context, self.weigh.weight)
         scores: Tensor = torch.einsum("bnh,bh->bn", outputs, weights)
@@ -54,7 +55,3 @@ def _backwards(mask: Tensor) -> Tensor:
     places = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
     reversed_places = mask.sum(1, keepdim=True) - 1 - places
     return torch.where(mask, reversed_places, places)
-
-
-def _rows(states: Tensor, places: Tensor) -> Tensor:
-    return states.gather(1, places.unsqueeze(-1).expand_as(states))

@@ -116,7 +116,7 @@ def batch(
     vectors = None
     if knowledge is not None and knowledge.users is not None:
         assert responses is not None
-        vectors = knowledge.users[responses]
+        vectors = knowledge.users.index_select(0, responses)
     return Batch(
         items=features.items[rows],
         labels=features.labels[rows],

@@ -98,21 +98,25 @@ class Inputs(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Vectors [B, n, hidden] of the items; what stands at padding means nothing."""
-        distinct, place = torch.unique(batch.items, return_inverse=True)
+        distinct, place = _distinct(batch.items)
         items = self._embedded(distinct, batch.categories)
-        gathered = functional.embedding(place, self.candidate(items))
+        known = self.candidate(items)
+        if self.shape.dimension:
+            assert batch.item_vectors is not None
+            vectors = _computed(functional.embedding(distinct, batch.item_vectors))
+            texts = self.adaptor(vectors, ITEMS)
+            known = known + self.item_text(texts)
+        gathered = functional.embedding(place, known)
         if self.attends:
             query = functional.embedding(place, self.attention.query(items))
             gathered = gathered + self._attended(query, batch)
-        if self.shape.dimension:
-            assert batch.item_vectors is not None
-            vectors = _computed(batch.item_vectors[distinct])
-            gathered = gathered + self._told(vectors, place, batch)
+        if self.shape.texts:
+            gathered = gathered + self._told(texts, vectors, place, batch)
         return gathered
 
     def history(self, batch: Batch) -> Tensor:
         """Vectors [B, H, hidden] of the interactions; of a re-ranker that reads them itself."""
-        distinct, place = torch.unique(batch.history, return_inverse=True)
+        distinct, place = _distinct(batch.history)
         projected = self.past(self._embedded(distinct, batch.categories))
         plain, rated = functional.embedding(place, projected).chunk(2, dim=-1)
         rating = batch.ratings.unsqueeze(-1)
@@ -124,28 +128,53 @@ class Inputs(nn.Module):
         return torch.cat([self.item(items), self.category(multi_hot)], dim=-1)
 
     def _attended(self, query: Tensor, batch: Batch) -> Tensor:
-        distinct, place = torch.unique(batch.history, return_inverse=True)
+        distinct, place = _distinct(batch.history)
         items = self._embedded(distinct, batch.categories)
         attended: Tensor = self.attention(query, items, place, batch.ratings, batch.history > 0)
         return attended
 
-    def _told(self, vectors: Tensor, place: Tensor, batch: Batch) -> Tensor:
-        """What texts add to each item, [B, n, hidden]; `vectors` are of the distinct items."""
-        texts = self.adaptor(vectors, ITEMS)
-        added: Tensor = functional.embedding(place, self.item_text(texts))
-        if not self.shape.texts:
-            return added
+    def _told(self, texts: Tensor, vectors: Tensor, place: Tensor, batch: Batch) -> Tensor:
+        """What the user's texts add to each item, [B, n, hidden].
+
+        `texts` are the adapted texts of the distinct items, `vectors` the same before the adaptor.
+        """
         assert batch.user_vectors is not None
         items = functional.embedding(place, texts)
+        parts = []
         for text, told in enumerate(_computed(batch.user_vectors).unbind(1)):
-            adapted = self.adaptor(half_hidden(told) if self.training else told, USERS + text)
-            if self.training:
-                adapted = adapted * (torch.rand_like(adapted[:, :1]) >= HIDDEN_USERS)
-            added = added + self.user_text[text](adapted).unsqueeze(1)
-            added = added + self.match[text](items * adapted.unsqueeze(1))
+            adapted = self._adapted(told, USERS + text)
+            matched = self.match[text](items * adapted.unsqueeze(1))
+            parts.append(matched + self.user_text[text](adapted).unsqueeze(1))
         if self.config.similarity:
-            added = added + self.similarity(_cosines(vectors, place, batch.user_vectors))
-        return added
+            parts.append(self.similarity(_cosines(vectors, place, batch.user_vectors)))
+        return sum(parts[1:], parts[0])
+
+    def _adapted(self, vectors: Tensor, source: int) -> Tensor:
+        """Adapted texts of users [B, d] to [B, width]; 0 where training hides a user."""
+        if not self.training:
+            adapted: Tensor = self.adaptor(vectors, source)
+            return adapted
+        drawn = torch.rand(len(vectors), device=vectors.device)
+        seen = (drawn >= HIDDEN_USERS).nonzero().squeeze(1)
+        adapted = self.adaptor(half_hidden(vectors[_filled(seen)]), source)[: len(seen)]
+        hidden = adapted.new_zeros(len(vectors), adapted.shape[1])
+        return hidden.index_copy(0, seen, adapted)
+
+
+#: Rows of products come in multiples of this: for every new size oneDNN writes code, which takes as
+#: long as the product, and the number of distinct items differs from batch to batch.
+ROWS = 64
+
+
+def _filled(rows: Tensor) -> Tensor:
+    """Row numbers [R], with zeros behind them up to a multiple of `ROWS`."""
+    return functional.pad(rows, (0, -len(rows) % ROWS))
+
+
+def _distinct(items: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct items, filled up, and where each of `items` stands among them."""
+    distinct, place = torch.unique(items, return_inverse=True)
+    return _filled(distinct), place
 
 
 def _computed(vectors: Tensor) -> Tensor:
@@ -162,7 +191,8 @@ def _cosines(items: Tensor, place: Tensor, users: Tensor) -> Tensor:
     are computed in the type of the items' vectors.
     """
     with torch.autocast(items.device.type, enabled=False):
-        products = items[place] @ users.to(items.dtype).transpose(1, 2)
+        gathered = functional.embedding(place, items).transpose(1, 2)
+        products = (users.to(items.dtype) @ gathered).transpose(1, 2)
     return products.float() / math.sqrt(items.shape[-1])
 
 
@@ -230,12 +260,14 @@ class HistoryAttention(nn.Module):
         where, `ratings` and `mask` are [B, H]. It is a map of what was attended to, and one of its
         product with the query.
         """
-        table = torch.cat([self.keys(items), self.empty.unsqueeze(0)])
+        bias = self.keys.bias + functional.pad(self.rating, (len(self.rating), 0))
+        table = functional.linear(items, self.keys.weight, bias)
+        table = torch.cat([table, self.empty.to(table.dtype).unsqueeze(0)])
         place = functional.pad(place, (1, 0), value=len(items))
         mask = functional.pad(mask, (1, 0), value=True)
         plain, rated = functional.embedding(place, table).chunk(2, dim=-1)
-        rating = functional.pad(ratings, (1, 0)).unsqueeze(-1)
-        keys, values = torch.addcmul(plain, rating, rated + self.rating).chunk(2, dim=-1)
+        rating = functional.pad(ratings, (1, 0)).unsqueeze(-1).to(table.dtype)
+        keys, values = torch.addcmul(plain, rating, rated).chunk(2, dim=-1)
         attended = attend(query, keys, values, mask, self.heads)
         result: Tensor = self.output(attended) + self.match(attended * query)
         return result

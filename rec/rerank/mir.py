@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rec.config import Ranker
-from rec.rerank.attention import SelfAttention
+from rec.rerank.attention import SelfAttention, reordered
+from rec.rerank.dropout import dropout
 from rec.rerank.losses import pointwise
 
 FIELDS = 4  # parts of a vector that interact with each other as features
@@ -59,7 +60,7 @@ class MIR(nn.Module):
         Items are real where `mask` [B, n] is True, interactions where `past` [B, H] is; a history
         is padded on the left.
         """
-        states = functional.dropout(states, self.dropout, self.training)
+        states = dropout(states, self.dropout, self.training)
         candidates = torch.cat([states, self.attention(states, mask)], dim=-1)
         history = history * past.unsqueeze(-1)
         read = self._read(history, past) * past.unsqueeze(-1)
@@ -70,20 +71,17 @@ class MIR(nn.Module):
         seen = _weights(faded, past.unsqueeze(1), 2) @ interactions
         gathered = _weights(affinity, mask.unsqueeze(2), 1).transpose(1, 2) @ candidates
         whole = (gathered * past.unsqueeze(-1)).sum(1) / past.sum(1, keepdim=True).clamp(min=1)
-        parts = [candidates, seen, whole.unsqueeze(1).expand_as(candidates)]
-        scores: Tensor = self.score(torch.cat(parts, dim=-1)).squeeze(-1)
-        return scores
+        return self._score(torch.cat([candidates, seen], dim=-1), whole)
 
     def _read(self, history: Tensor, past: Tensor) -> Tensor:
         """States [B, H, hidden] of both directions, each of which reads the padding last."""
         length = past.shape[1]
         padding = length - past.sum(1, keepdim=True)
         places = torch.arange(length, device=past.device)
-        first = ((places + padding) % length).unsqueeze(-1)
-        back = ((places - padding) % length).unsqueeze(-1)
-        forwards, _ = self.forwards(history.take_along_dim(first, 1))
+        forwards, _ = self.forwards(reordered(history, (places + padding) % length))
+        forwards = reordered(forwards, (places - padding) % length)
         backwards, _ = self.backwards(history.flip(1))
-        return torch.cat([forwards.take_along_dim(back, 1), backwards.flip(1)], dim=-1)
+        return torch.cat([forwards, backwards.flip(1)], dim=-1)
 
     def _affinity(self, candidates: Tensor, interactions: Tensor) -> Tensor:
         """[B, n, 2h] and [B, H, 2h] to [B, n, H]: of items and of features, in -1 to 1."""
@@ -98,6 +96,16 @@ class MIR(nn.Module):
         mean = history.sum(1) / past.sum(1, keepdim=True).clamp(min=1)
         rate: Tensor = functional.softplus(self.fading(mean) - 2.0)
         return rate.unsqueeze(-1)
+
+    def _score(self, items: Tensor, whole: Tensor) -> Tensor:
+        """The perceptron over [B, n, 4h] of each item and [B, 2h] of its list, once per list."""
+        first, relu, last = self.score
+        own, shared = first.weight.split((items.shape[-1], whole.shape[-1]), dim=1)
+        hidden = functional.linear(items, own) + functional.linear(
+            whole, shared, first.bias
+        ).unsqueeze(1)
+        scores: Tensor = last(relu(hidden)).squeeze(-1)
+        return scores
 
 
 def _fields(vectors: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rec.config import Ranker
 from rec.rerank.attention import Block, sinusoids
+from rec.rerank.dropout import dropout
 from rec.rerank.losses import listwise
 
 
@@ -40,7 +40,7 @@ class PRM(nn.Module):
         """Scores [B, n] of items [B, n, hidden], which are real where `mask` [B, n] is True."""
         places = sinusoids(states.shape[1], states.shape[2], states.device)
         states = states + self.position(places)
-        states = functional.dropout(states, self.dropout, self.training)
+        states = dropout(states, self.dropout, self.training)
         for block in self.blocks:
             states = block(states, mask)
         scores: Tensor = self.score(states).squeeze(-1)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rec.config import Ranker
 from rec.rerank.attention import Block
+from rec.rerank.dropout import dropout
 from rec.rerank.losses import attention_rank
 
 
@@ -36,7 +36,7 @@ class SetRank(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Scores [B, n] of items [B, n, hidden], which are real where `mask` [B, n] is True."""
-        states = functional.dropout(states, self.dropout, self.training)
+        states = dropout(states, self.dropout, self.training)
         for block in self.blocks:
             states = block(states, mask)
         scores: Tensor = self.score(states).squeeze(-1)
