@@ -205,4 +205,10 @@ class TestHiding:
 
         monkeypatch.setattr(adaptor, "forward", spy)
         model(lists)
-        assert sizes == [(0, len(torch.unique(lists.items))), (1, 20), (2, 20)]
+        distinct = len(torch.unique(lists.items))
+        filled = -(-distinct // inputs.ROWS) * inputs.ROWS
+        assert filled - distinct < inputs.ROWS
+        assert sizes[0] == (0, filled)
+        users = len(lists.items)
+        assert [source for source, _ in sizes[1:]] == [1, 2]
+        assert all(count <= max(users, inputs.ROWS) for _, count in sizes[1:])
