@@ -141,13 +141,14 @@ class Inputs(nn.Module):
         assert batch.user_vectors is not None
         items = functional.embedding(place, texts)
         parts = []
-        for text, told in enumerate(_computed(batch.user_vectors).unbind(1)):
-            adapted = self._adapted(told, USERS + text)
+        for text, vector in enumerate(_computed(batch.user_vectors).unbind(1)):
+            adapted = self._adapted(vector, USERS + text)
             matched = self.match[text](items * adapted.unsqueeze(1))
             parts.append(matched + self.user_text[text](adapted).unsqueeze(1))
         if self.config.similarity:
             parts.append(self.similarity(_cosines(vectors, place, batch.user_vectors)))
-        return sum(parts[1:], parts[0])
+        told: Tensor = sum(parts[1:], parts[0])
+        return told
 
     def _adapted(self, vectors: Tensor, source: int) -> Tensor:
         """Adapted texts of users [B, d] to [B, width]; 0 where training hides a user."""

@@ -100,7 +100,9 @@ class MIR(nn.Module):
     def _score(self, items: Tensor, whole: Tensor) -> Tensor:
         """The perceptron over [B, n, 4h] of each item and [B, 2h] of its list, once per list."""
         first, relu, last = self.score
-        own, shared = first.weight.split((items.shape[-1], whole.shape[-1]), dim=1)
+        assert isinstance(first, nn.Linear)
+        width = items.shape[-1]
+        own, shared = first.weight[:, :width], first.weight[:, width:]
         hidden = functional.linear(items, own) + functional.linear(
             whole, shared, first.bias
         ).unsqueeze(1)
