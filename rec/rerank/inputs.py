@@ -147,7 +147,8 @@ class Inputs(nn.Module):
             parts.append(matched + self.user_text[text](adapted).unsqueeze(1))
         if self.config.similarity:
             parts.append(self.similarity(_cosines(vectors, place, batch.user_vectors)))
-        return sum(parts[1:], parts[0])
+        added: Tensor = sum(parts[1:], parts[0])
+        return added
 
     def _adapted(self, vectors: Tensor, source: int) -> Tensor:
         """Adapted texts of users [B, d] to [B, width]; 0 where training hides a user."""

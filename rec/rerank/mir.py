@@ -99,12 +99,11 @@ class MIR(nn.Module):
 
     def _score(self, items: Tensor, whole: Tensor) -> Tensor:
         """The perceptron over [B, n, 4h] of each item and [B, 2h] of its list, once per list."""
-        first, relu, last = self.score
-        own, shared = first.weight.split((items.shape[-1], whole.shape[-1]), dim=1)
-        hidden = functional.linear(items, own) + functional.linear(
-            whole, shared, first.bias
-        ).unsqueeze(1)
-        scores: Tensor = last(relu(hidden)).squeeze(-1)
+        first = self.score[0]
+        assert isinstance(first, nn.Linear)
+        own, shared = first.weight.tensor_split((items.shape[-1],), dim=1)
+        context = functional.linear(whole, shared, first.bias).unsqueeze(1)
+        scores: Tensor = self.score[1:](functional.linear(items, own) + context).squeeze(-1)
         return scores
 
 
