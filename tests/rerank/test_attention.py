@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rec.rerank.attention import Block, SelfAttention, attend, sinusoids
+from rec.rerank.attention import Block, SelfAttention, attend, reordered, sinusoids
 
 
 def states(*shape: int, seed: int = 0) -> Tensor:
@@ -27,6 +27,17 @@ def test_attend_is_scaled_dot_product_attention(heads: int) -> None:
     )
     found = attend(query, keys, values, MASK, heads)
     torch.testing.assert_close(found, expected.transpose(1, 2).flatten(2))
+
+
+def test_rows_of_lists_are_reordered() -> None:
+    """And so are their gradients; a place may stand there twice."""
+    given = states(3, 5, 8).requires_grad_()
+    places = torch.tensor([[4, 3, 2, 1, 0], [0, 1, 2, 3, 4], [2, 2, 0, 1, 4]])
+    found, weights = reordered(given, places), states(3, 5, 8, seed=1)
+    expected = torch.stack([given[row, places[row]] for row in range(3)])
+    assert torch.equal(found, expected)
+    gradients = [torch.autograd.grad((made * weights).sum(), given) for made in (found, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_self_attention_is_that_of_torch() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rec.rerank import inputs
 from rec.rerank.features import Batch, Knowledge
-from rec.rerank.inputs import Inputs, Shape, half_hidden
+from rec.rerank.inputs import ROWS, HistoryAttention, Inputs, Shape, half_hidden
 from rec.rerank.reranker import Reranker
 from tests.rerank.builders import DIMENSION, fresh, lists_of, ranker, world
 
@@ -205,10 +205,86 @@ class TestHiding:
 
         monkeypatch.setattr(adaptor, "forward", spy)
         model(lists)
-        distinct = len(torch.unique(lists.items))
-        filled = -(-distinct // inputs.ROWS) * inputs.ROWS
-        assert filled - distinct < inputs.ROWS
-        assert sizes[0] == (0, filled)
-        users = len(lists.items)
-        assert [source for source, _ in sizes[1:]] == [1, 2]
-        assert all(count <= max(users, inputs.ROWS) for _, count in sizes[1:])
+        assert len(torch.unique(lists.items)) <= ROWS
+        assert sizes == [(0, ROWS), (1, 20), (2, 20)]
+        sizes.clear()
+        model.train()
+        model(lists)
+        model.eval()
+        assert all(size in (0, ROWS) for _, size in sizes)
+
+    def test_hidden_users_are_not_adapted(
+        self, both: tuple[Reranker, Batch, Knowledge], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those who are seen are adapted as all of them together, with the same gradients."""
+        model, lists, _ = both
+        monkeypatch.setattr(inputs, "half_hidden", lambda vectors: vectors)
+        assert lists.user_vectors is not None
+        vectors = lists.user_vectors[:, 0].float()
+        vectors = torch.cat([vectors + shift for shift in range(5)])
+        part = model.inputs.train()
+        weights = [weight.requires_grad_() for weight in part.adaptor.parameters()]
+        torch.manual_seed(3)
+        found = part._adapted(vectors, 1)
+        torch.manual_seed(3)
+        seen = (torch.rand(100) >= inputs.HIDDEN_USERS).unsqueeze(1)
+        expected = part.adaptor(vectors, 1) * seen
+        gradients = [
+            torch.autograd.grad(
+                made.pow(2).sum(), weights, allow_unused=True, materialize_grads=True
+            )
+            for made in (found, expected)
+        ]
+        model.requires_grad_(False).eval()
+        assert 30 < int(seen.sum()) < 70
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+class TestDistinct:
+    @given(st.lists(st.lists(st.integers(0, 300), min_size=4, max_size=4), min_size=1, max_size=80))
+    @settings(deadline=None, max_examples=50)
+    def test_items_are_found_again_and_sizes_are_few(self, lists: list[list[int]]) -> None:
+        items = torch.tensor(lists)
+        distinct, place = inputs._distinct(items)
+        assert torch.equal(distinct[place], items)
+        count = len(torch.unique(items))
+        assert len(distinct) % ROWS == 0 and count <= len(distinct) < count + ROWS
+        assert (distinct[count:] == 0).all()
+
+    def test_what_fills_up_learns_nothing(self) -> None:
+        """Item 0 is padding: its embedding has no gradient, and is not moved by one."""
+        table = torch.nn.Embedding(9, 4, padding_idx=0)
+        distinct, place = inputs._distinct(torch.tensor([[3, 5, 3]]))
+        table(distinct)[place].sum().backward()
+        assert table.weight.grad is not None
+        expected = torch.zeros(9).index_add(0, torch.tensor([3, 5, 3]), torch.ones(3))
+        assert torch.equal(table.weight.grad[:, 0], expected)
+
+
+class TestHistoryAttention:
+    def test_equals_the_docstring_written_out(self) -> None:
+        """Interaction by interaction: keys and values are of the item, and rated of the rating."""
+        torch.manual_seed(0)
+        made = HistoryAttention(6, 8, heads=2)
+        for weight in made.parameters():
+            torch.nn.init.normal_(weight, std=0.4)
+        query, items = torch.randn(3, 4, 8), torch.randn(5, 6)
+        place, ratings = torch.randint(5, (3, 7)), torch.rand(3, 7) * 2 - 1
+        mask = torch.arange(7) >= 7 - torch.tensor([7, 2, 0])[:, None]
+        found = made(query, items, place, ratings, mask)
+        for row in range(3):
+            both = [made.empty[:16]]
+            for cell in range(7):
+                if mask[row, cell]:
+                    plain, rated = made.keys(items[place[row, cell]]).chunk(2)
+                    both.append(plain + ratings[row, cell] * (rated + made.rating))
+            keys, values = torch.stack(both).chunk(2, dim=1)
+            heads = []
+            for head in (slice(0, 4), slice(4, 8)):
+                logits = query[row, :, head] @ keys[:, head].T / 2
+                heads.append(logits.softmax(1) @ values[:, head])
+            attended = torch.cat(heads, dim=1)
+            expected = made.output(attended) + made.match(attended * query[row])
+            torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=1e-4)
