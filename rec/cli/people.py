@@ -100,15 +100,9 @@ def read_catalogue(project: Project) -> Catalogue:
 
 
 def read_people(asked: Asked, project: Project, catalogue: Catalogue) -> People:
-    """The users asked for; says which items titles were taken for."""
+    """The users asked for; says what titles were taken for, of many users the approximate ones."""
     from rec.inference.entries import read_entries, text_entries
-    from rec.inference.histories import (
-        Scale,
-        prepared_history,
-        prepared_rows,
-        prompts,
-        resolve,
-    )
+    from rec.inference.histories import Scale, prepared_history, prepared_rows, prompts, resolve
     from rec.tables import PROMPTS
 
     if asked.user is not None:
@@ -124,9 +118,10 @@ def read_people(asked: Asked, project: Project, catalogue: Catalogue) -> People:
     else:
         name, text = read_text(str(asked.file))
         entries = read_entries(text, name, rated=scale.rated)
+    catalogue.expect(entry.text for rows in entries.values() for entry in rows)
     histories = {user: resolve(rows, catalogue, scale) for user, rows in entries.items()}
-    for history in histories.values():
-        say_matches(history.matches)
+    matches = [match for history in histories.values() for match in history.matches]
+    say_matches([match for match in matches if match.approximate or len(histories) == 1])
     asked_about = prompts(histories, catalogue.items, project.params)
     return People(histories, _in_order(asked_about, histories))
 

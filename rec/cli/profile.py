@@ -38,8 +38,9 @@ def profile(
 
     The LLM, its prompt and the form of the answer are those of the pipeline. The text is shown as
     it is written. A history is a prepared user's, or titles with ratings, oldest first: as text, as
-    CSV (item or title, rating, timestamp, user) or as JSON lines with the same names. Titles need
-    not be written exactly; which film they were taken for is said.
+    CSV (item or title, rating, timestamp, user) or as JSON lines with the same names; where the
+    data has no ratings, titles alone. Titles need not be written exactly; what they were taken for
+    is said.
     """
     from rec.inference.profiles import write_profiles
 

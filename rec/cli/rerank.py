@@ -241,8 +241,8 @@ def _say_approximate(matches: Sequence[Match]) -> None:
 
 def _ranking(places: Sequence[Place], catalogue: Catalogue) -> Iterator[dict[str, Any]]:
     for place in places:
-        title = catalogue.label(place.item)
-        yield {**asdict(place), "title": title, "change": place.change}
+        named = {"rank": place.rank, "item": place.item, "title": catalogue.label(place.item)}
+        yield {**named, **asdict(place), "change": place.change}
 
 
 def _document(

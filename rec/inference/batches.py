@@ -20,7 +20,7 @@ from rec.llm.backends import Policy
 from rec.progress import bar
 
 #: Users who are encoded and ranked together, as soon as their profiles are written.
-_TOGETHER = 64
+_TOGETHER = 16
 
 
 @dataclass(frozen=True)

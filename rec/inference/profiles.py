@@ -30,7 +30,6 @@ class Profile:
     tokens: int
     cut_slots: int  # slots of the form that met their limit
     seed: int
-    seconds: float
 
     @classmethod
     def of(cls, drawn: Response, model: Model) -> Profile:
@@ -42,7 +41,6 @@ class Profile:
             tokens=len(drawn.token_ids),
             cut_slots=drawn.cut_slots,
             seed=drawn.seed,
-            seconds=drawn.seconds,
         )
 
 

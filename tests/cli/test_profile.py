@@ -75,13 +75,13 @@ def test_the_adapter_and_the_seed_matter() -> None:
 
 def test_a_file_of_several_users(tmp_path: Path) -> None:
     file = tmp_path / "h.csv"
-    file.write_text("user,title,rating\nb,Toy Story (1995),5\na,Fargo,3\nb,Babe,1\n")
+    file.write_text("user,title,rating\nb,Toy Story (1995),5\na,Fargoo,3\nb,Babe,1\n")
     result = rec("profile", "--history-file", file)
     assert [line for line in result.stdout.splitlines() if line.startswith("User")] == [
         "User b:",
         "User a:",
     ]
-    assert result.stderr.splitlines() == ["Babe → Babe (1995)", "Fargo → Fargo (1996)"]
+    assert result.stderr.splitlines() == ["Fargoo → Fargo (1996)"]
     records = json.loads(rec("profile", "--history-file", file, "--format", "json").stdout)
     assert [one["user"] for one in records] == ["b", "a"]
 
@@ -166,6 +166,42 @@ def test_what_is_missing_is_named_with_what_makes_it(
     monkeypatch.chdir(copy)
     result = rec("profile", "--history", "Toy Story:5")
     assert result.stderr == f"Error: {missing} is missing: run `dvc repro {command}`\n"
+
+
+def with_params(
+    old: str, new: str, source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Go to a project with other parameters and the data of `source`."""
+    text = (source / "params.yaml").read_text()
+    assert old in text
+    (folder / "params.yaml").write_text(text.replace(old, new))
+    (folder / "data").symlink_to(source / "data")
+    monkeypatch.chdir(folder)
+
+
+def test_data_without_ratings_wants_titles_alone(
+    small_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_params("positive_rating: 4", "positive_rating: 1", small_project, tmp_path, monkeypatch)
+    result = rec("profile", "--history", "Maybe, Maybe Not, Fargo")
+    assert labels(result.stdout)[0] == "Watched films"
+    assert len(labels(result.stdout)) == len(LABELS) - 1
+    assert result.stderr.splitlines() == [
+        "Maybe, Maybe Not → Maybe, Maybe Not (Der Bewegte Mann) (1994)",
+        "Fargo → Fargo (1996)",
+    ]
+    assert "no item is called 'Fargo:5'" in rec("profile", "--history", "Fargo:5").stderr
+
+
+def test_a_backend_that_tells_nothing_on_the_way(
+    small_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_params("llama_cpp", "transformers", small_project, tmp_path, monkeypatch)
+    result = rec("profile", "--user", 10, "-n", 2)
+    assert [labels(text) for text in result.stdout.split("\n\n")] == [
+        ["Profile 1 of 2", *LABELS],
+        ["Profile 2 of 2", *LABELS],
+    ]
 
 
 def test_text_on_a_terminal_holds_no_commands_to_it() -> None:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -92,7 +93,7 @@ def items_table() -> pl.DataFrame:
 def write_params(root: Path, text: str = "response", **ranker: object) -> Params:
     """Write params.yaml: this repository's with smaller models and one round; the parameters."""
     values = OmegaConf.load(ROOT / "params.yaml")
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "encoder": {"max_tokens": 24, "batch_size": 4},
         "llm": {"context": 2048},
         "knowledge": {"text": text},
@@ -105,7 +106,8 @@ def write_params(root: Path, text: str = "response", **ranker: object) -> Params
     for block, own in changes.items():
         for key, value in own.items():
             OmegaConf.update(values, f"{block}.{key}", value)
-    values["policies"], values["rounds"] = ["0", "1"], {"1": "0"}
+    OmegaConf.update(values, "policies", ["0", "1"])
+    OmegaConf.update(values, "rounds", {"1": "0"}, merge=False)
     OmegaConf.save(values, root / "params.yaml")
     return load_params(root / "params.yaml")
 
@@ -171,6 +173,7 @@ def _write_llm(root: Path) -> None:
     tiny = make_tiny(work, "llama")
     (root / layout.LLM).mkdir(parents=True)
     shutil.move(tiny.gguf, root / layout.GGUF)
+    shutil.copytree(tiny.hf, root / layout.HF)
     for policy, adapter in (("0", None), ("1", layout.ADAPTER)):
         write_json(
             root / layout.policy(policy) / "policy.json",
@@ -231,8 +234,10 @@ def _write_vectors(root: Path, params: Params) -> None:
 
 def project_features(root: Path, params: Params) -> Features:
     """All lists of the project."""
-    tables = (pl.read_parquet(root / path) for path in (layout.INTERACTIONS, layout.LISTS))
-    return build_features(items_table(), *tables, params.ranker.history, (1.0, 5.0))
+    interactions, lists = (
+        pl.read_parquet(root / path) for path in (layout.INTERACTIONS, layout.LISTS)
+    )
+    return build_features(items_table(), interactions, lists, params.ranker.history, (1.0, 5.0))
 
 
 def project_knowledge(root: Path, features: Features, policy: str, params: Params) -> Knowledge:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -13,6 +15,11 @@ from rec.tables import ITEMS
 from tests.inference.project import FILMS, items_table
 
 CATALOGUE = Catalogue(items_table())
+
+
+def catalogue(*rows: tuple[Any, ...]) -> Catalogue:
+    """A catalogue of rows of ITEMS."""
+    return Catalogue(pl.DataFrame(rows, schema=dict(ITEMS), orient="row"))
 
 
 @pytest.mark.parametrize(
@@ -97,19 +104,18 @@ def test_what_is_not_found(text: str, said: str) -> None:
 
 
 def test_only_six_candidates_are_named() -> None:
-    rows = [(str(n), f"Star Trek {chr(65 + n)}", 1990 + n, [], 0, 9 - n) for n in range(9)]
-    trek = Catalogue(pl.DataFrame(rows, schema=dict(ITEMS), orient="row"))
+    letters = enumerate("ABCDEFGHI")
+    trek = catalogue(*((str(n), f"Star Trek {x}", 1990 + n, [], 0, 9 - n) for n, x in letters))
     with pytest.raises(RecError, match=r"'Star Trek' could be #8 Star Trek I .* and 3 more; write"):
         trek.find("Star Trek")
 
 
 def test_of_items_with_the_same_title_and_year_the_popular_one_is_meant() -> None:
-    rows = [("a", "Ice Storm", 1997, [], 0, 1), ("b", "The Ice Storm", 1997, [], 4, 0)]
-    other = [("c", "The Ice Storm", 1997, [], 0, 2)]
-    twice = Catalogue(pl.DataFrame([*rows[1:], *other], schema=dict(ITEMS), orient="row"))
+    popular = ("b", "The Ice Storm", 1997, None, 4, 0)
+    twice = catalogue(popular, ("c", "The Ice Storm", 1997, [], 0, 2))
     assert twice.find("Ice Storm").item == "b"
     assert twice.find("#c").item == "c"
-    differ = Catalogue(pl.DataFrame(rows, schema=dict(ITEMS), orient="row"))
+    differ = catalogue(("a", "Ice Storm", 1997, [], 0, 1), popular)
     with pytest.raises(RecError, match=r"could be #b The Ice Storm .1997., #a Ice Storm"):
         differ.find("The Ice Storm")
 
@@ -121,12 +127,9 @@ def test_ids_are_found_by_id_alone() -> None:
 
 
 def test_titles_without_words_are_found_by_id() -> None:
-    rows = [
-        ("a", "!!!", None, [], 1, 0),
-        ("b", None, None, [], 0, 1),
-        ("c", "東京物語", 1953, [], 0, 2),
-    ]
-    odd = Catalogue(pl.DataFrame(rows, schema=dict(ITEMS), orient="row"))
+    odd = catalogue(
+        ("a", "!!!", None, [], 1, 0), ("b", None, None, [], 0, 1), ("c", "東京物語", 1953, [], 0, 2)
+    )
     assert odd.find("a").label == "!!!"
     assert odd.find("b").label == "b"
     assert odd.find("東京物語").item == "c"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -98,7 +99,9 @@ def test_candidates_count_once_in_their_order() -> None:
 
 
 def test_too_many_candidates() -> None:
-    rows = [(str(n), f"Film {n}", None, [], 0, n) for n in range(MOST_CANDIDATES + 1)]
+    rows: list[tuple[Any, ...]] = [
+        (str(n), f"Film {n}", None, [], 0, n) for n in range(MOST_CANDIDATES + 1)
+    ]
     many = Catalogue(pl.DataFrame(rows, schema=dict(ITEMS), orient="row"))
     entries = [Entry("c", str(n)) for n in range(MOST_CANDIDATES + 1)]
     assert len(resolve_candidates(entries[1:], many)) == MOST_CANDIDATES

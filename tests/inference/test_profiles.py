@@ -114,6 +114,18 @@ def test_seeds_and_temperature_decide(params: Params) -> None:
     assert all(cold[key, 0] == cold[key, 1] for key in asked()["key"])
 
 
+def test_a_backend_that_tells_nothing_on_the_way(params: Params) -> None:
+    params = replace(params, sampling=replace(params.sampling, backend="transformers"))
+    told: list[str] = []
+    drawn = write_profiles(asked(), ALIGNED, params, 2, told=lambda *what: told.append(what[2]))
+    written = list(drawn)
+    assert [(one.key, one.sample) for one in written] == [
+        (key, n) for key in asked()["key"] for n in range(2)
+    ]
+    assert all(one.text.startswith("Loved films:") for one in written)
+    assert told == []
+
+
 def test_an_adapter_file_is_for_llama_cpp_alone(params: Params) -> None:
     params = replace(params, sampling=replace(params.sampling, backend="transformers"))
     file = replace(ALIGNED, adapter=layout.policy("1") / layout.ADAPTER)

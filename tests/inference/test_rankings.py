@@ -63,7 +63,7 @@ def test_ranks_are_those_of_the_comparison(
     rows = torch.tensor([n for n, name in enumerate(features.lists) if name.endswith("-0")])
     told = rank(load(layout.reranker("0", "prm", 1), "cpu"), features, knowledge, rows)
     untold = rank(load(layout.reranker("none", "prm", 1), "cpu"), features, None, rows)
-    means = told.scores.unflatten(0, (len(rows), 2)).mean(1)
+    means = told.scores.reshape(len(rows), 2, -1).mean(1)
     lists = pl.read_parquet(layout.LISTS).filter(pl.col("list").str.ends_with("-0"))
     read = dict(pl.read_parquet(layout.PROMPTS).select("user", "history").iter_rows())
     texts = pl.read_parquet(layout.responses("0"))

@@ -145,8 +145,8 @@ def test_a_model_that_is_loaded_is_not_loaded_again(
         wanted = [Request("a", (5, 6, 7), {0: 1})]
 
         def texts(loaded: bool) -> list[tuple[int, ...]]:
-            options = {"context": 256, "loaded": loaded}
-            with open_backend(aligned, model, form, settings(), machine(), **options) as backend:
+            opened = (aligned, model, form, settings(), machine())
+            with open_backend(*opened, context=256, loaded=loaded) as backend:
                 return [response.token_ids for response in backend.generate(wanted)]
 
         apart = texts(loaded=False)
