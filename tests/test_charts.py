@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rec.charts import (
@@ -125,7 +125,6 @@ def test_intervals_by_hand() -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
-@settings(deadline=None)
 def test_every_number_is_in_one_interval(numbers: list[float]) -> None:
     ends = intervals(numbers)
     assert ends[0] <= min(numbers) and max(numbers) < ends[-1] and len(ends) <= BINS + 3

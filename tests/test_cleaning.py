@@ -250,7 +250,7 @@ def judged(row: Row) -> str | None:
     return None if 0 < float(time) < 4_102_444_800 else "timestamp impossible"
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(MESSY, st.integers(0, 3))
 def test_no_row_is_lost_in_silence(rows: list[Row], unread: int) -> None:
     rejects = Rejects()

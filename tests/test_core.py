@@ -46,13 +46,13 @@ def plain_core(pairs: set[Pair], user: int, item: int) -> tuple[set[int], set[in
             return users, items
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(PAIRS, st.integers(0, 4), st.integers(0, 4), st.integers(1, 20))
 def test_core_is_the_plain_one(pairs: set[Pair], user: int, item: int, size: int) -> None:
     assert core_of(pairs, user, item, size) == plain_core(pairs, user, item)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PAIRS, st.integers(1, 4), st.integers(1, 4), st.data())
 def test_core_is_a_fixed_point_and_the_largest(
     pairs: set[Pair], user: int, item: int, data: st.DataObject

@@ -29,7 +29,7 @@ def test_mixed_keeps_the_shape_and_its_input() -> None:
     assert states.ravel().tolist() == list(range(6))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(TEXTS)
 def test_keys_are_sha256(texts: list[str]) -> None:
     hashes = [hashlib.sha256(text.encode()).hexdigest() for text in texts]

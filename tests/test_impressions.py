@@ -259,7 +259,7 @@ def fault(line: Line, lines: Sequence[Line], meaning: str) -> str | None:
     return "list of several users" if len(users) > 1 else None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LINES, st.sampled_from(["clicks", "ratings"]))
 def test_faults_are_those_of_the_policy(lines: list[Line], meaning: str) -> None:
     found = checked(lines, labels=meaning)

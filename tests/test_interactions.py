@@ -33,7 +33,7 @@ def people(count: int) -> pl.Series:
     return pl.Series([f"u{number}" for number in range(count)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PAIRS, st.integers(1, 8))
 def test_order_and_profile_part(pairs: dict[tuple[int, int], tuple[int, int]], most: int) -> None:
     expected = []

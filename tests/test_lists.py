@@ -80,7 +80,7 @@ def prepared_or_skip(rows: list[Known], prepare: Prepare) -> Prepared:
         raise
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(HISTORIES, KNOBS)
 def test_lists_are_the_plain_ones(rows: list[Known], knob: Prepare) -> None:
     result = prepared_or_skip(rows, knob)

@@ -76,7 +76,7 @@ def test_second_items_follow_the_weights_of_the_rest(
     assert (surplus**2 / expected[apart]).sum() < 43.8  # 19 degrees, p = 0.001
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 40), st.integers(1, 5), st.data())
 def test_never_seen_and_never_twice(items: int, users: int, data: st.DataObject) -> None:
     needed = data.draw(st.integers(1, items))

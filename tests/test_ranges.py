@@ -70,7 +70,7 @@ def plain(rows: list[Row]) -> list[tuple[object, ...]]:
     return [(user, item, *best[user, item]) for user, item in sorted(best, key=str)]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(ROWS, st.sampled_from([1, 3, 7, 1000]), st.integers(0, 99))
 def test_pairs_are_the_plain_ones(rows: list[Row], size: int, order: int) -> None:
     found, rejects, ranges = ranged(rows, size)

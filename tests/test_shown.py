@@ -239,7 +239,7 @@ KNOBS = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(logs(), TIMES, KNOBS, st.randoms(use_true_random=False))
 def test_lists_are_those_of_the_definition(
     cells: list[Cell], times: dict[int, list[int]], prepare: Prepare, chance: Any
@@ -304,7 +304,7 @@ LOG = cells_of("s", "0100", 35) + cells_of("t", "10", 25, user=1)
 HISTORY = {0: [10, 20, 30, 35, 40], 1: [10, 30]}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(), TIMES, KNOBS)
 def test_no_list_knows_what_lies_ahead(
     cells: list[Cell], times: dict[int, list[int]], prepare: Prepare

@@ -232,7 +232,7 @@ def tables(draw: st.DrawFn) -> Made:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables())
 def test_queries_equal_plain_python(made: Made) -> None:
     other = made.lists.with_columns(pl.col("labels").list.reverse())

@@ -88,7 +88,7 @@ def test_best_is_chosen_anew_for_each_protocol_backbone_and_seed() -> None:
     assert gain.min() > -1e-12 and (gain > 1e-6).mean() > 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_order_of_rows_changes_no_bit(seed: int) -> None:
     runs = list(random_runs(["popularity", "0"], users=4, told=2))

@@ -376,7 +376,7 @@ def mangled(draw: st.DrawFn, text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_no_line_is_lost_however_it_is_mangled(layout: str, data: st.DataObject) -> None:
     names = list(LAYOUTS[layout])
@@ -394,7 +394,7 @@ def test_no_line_is_lost_however_it_is_mangled(layout: str, data: st.DataObject)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_mangled_gzip_is_an_error_or_whole(layout: str, data: st.DataObject) -> None:
     with TemporaryDirectory() as folder:

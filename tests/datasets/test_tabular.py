@@ -525,7 +525,7 @@ MANY = [{**row, "user": f"u{i}", "tags": "ü|y"} for i in range(10) for row in R
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.tsv", "s.jsonl", "s.parquet", "s.csv.gz"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), changes=st.integers(1, 12))
 def test_mangled_files_lose_no_line(name: str, seed: int, changes: int) -> None:
     with TemporaryDirectory() as folder:

@@ -288,7 +288,7 @@ def test_the_schema_allows_what_can_be_expressed() -> None:
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_interleaving_is_a_permutation_within_heads(heads: int, half: int, rank: int) -> None:
     size = 2 * half
     rows = np.arange(heads * size * rank, dtype=np.float32).reshape(heads * size, rank)

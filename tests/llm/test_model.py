@@ -81,7 +81,7 @@ def test_a_message_is_never_more_than_text(model: Model, content: str) -> None:
         max_size=8,
     ).map("".join)
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_text_is_read_as_written(model: Model, content: str) -> None:
     assert control_ids(model, content) == control_ids(model, "harmless")
     assert shown(model, content) == content

@@ -177,7 +177,7 @@ class TestPicks:
         near(known.gain(RESAMPLES, SEED), 1.163, 0.06)
         near(known.spread(RESAMPLES, SEED), 2.326, 0.08)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(seed=st.integers(0, 1000), texts=st.integers(2, 6))
     def test_the_order_of_texts_does_not_count(self, seed: int, texts: int) -> None:
         rng = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ def test_a_ratio_of_sums_over_all_resamples_of_three_users() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.02)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), shift=st.floats(-3, 3))
 def test_a_shift_moves_value_and_interval(seed: int, shift: float) -> None:
     values = np.random.default_rng(seed).normal(size=12)

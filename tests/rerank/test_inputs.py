@@ -53,7 +53,7 @@ class TestHalfHidden:
         torch.testing.assert_close(found, vector, atol=0.06, rtol=0.03)
 
     @given(st.integers(1, 40), st.integers(0, 5), st.sampled_from(["float32", "bfloat16"]))
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     def test_any_width_number_and_type(self, width: int, rows: int, kind: str) -> None:
         vectors = torch.ones(rows, width, dtype=getattr(torch, kind))
         found = half_hidden(vectors)
@@ -244,7 +244,7 @@ class TestHiding:
 
 class TestDistinct:
     @given(st.lists(st.lists(st.integers(0, 300), min_size=4, max_size=4), min_size=1, max_size=80))
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     def test_items_are_found_again_and_sizes_are_few(self, lists: list[list[int]]) -> None:
         items = torch.tensor(lists)
         distinct, place = inputs._distinct(items)

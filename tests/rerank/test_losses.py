@@ -83,7 +83,7 @@ lists = st.integers(1, 8).flatmap(
 
 @pytest.mark.parametrize("loss", LOSSES)
 class TestEvery:
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(lists)
     def test_padding_has_no_loss_and_no_gradient(
         self, loss: Loss, made: tuple[list[float], list[float], int]
@@ -97,7 +97,7 @@ class TestEvery:
         assert (found[:, len(values) :] == 0).all()
         torch.testing.assert_close(found[:, : len(values)], gradient(loss, scores, labels))
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(lists)
     def test_is_finite_and_never_below_0(
         self, loss: Loss, made: tuple[list[float], list[float], int]

@@ -186,7 +186,7 @@ class TestRunsTable:
             assert found[name]["places"] == order.tolist()
 
     @given(st.lists(st.floats(-50, 50, width=32), min_size=6, max_size=6), st.integers(0, 89))
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     def test_metrics_follow_from_the_labels(
         self, small: World, scores: list[float], row: int
     ) -> None:

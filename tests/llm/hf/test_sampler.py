@@ -168,7 +168,7 @@ def fill(form: Form, wishes: Sequence[Sequence[int]]) -> tuple[int, list[int], l
 
 
 @given(forms(), st.lists(st.integers(0, 10**6), min_size=3, max_size=3))
-@examples(max_examples=80, deadline=None)
+@examples(max_examples=80)
 def test_rows_hold_the_form(form: Form, seeds: list[int]) -> None:
     steps = form.longest + 2  # beyond the end, finished rows stay as they are
     wishes = np.stack(

@@ -588,7 +588,7 @@ TEXTS = st.one_of(st.text(), st.lists(PARTS, max_size=30).map("".join), st.just(
     st.booleans(),
     st.sampled_from(["tokens", "text"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_answers_keep_the_form(
     model: Model, replies: list[tuple[str, str]], limit: int, lines: bool, prompts: str
 ) -> None:

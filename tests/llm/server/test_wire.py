@@ -68,7 +68,7 @@ def check(answers: AnswerTokens, ids: list[int], *, first: bool) -> None:
 
 
 @given(text=ANY_TEXT, first=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_gives_tokens_that_the_form_allows(
     lines: AnswerTokens, free: AnswerTokens, text: str, first: bool
 ) -> None:
@@ -80,7 +80,7 @@ def test_any_text_gives_tokens_that_the_form_allows(
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\ufffd")))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_free_text_is_kept_but_for_its_first_blanks(free: AnswerTokens, text: str) -> None:
     ids, ended = free.read(text, first=True)
     assert free.model.detokenize(ids).lstrip() == text.lstrip()
@@ -158,7 +158,7 @@ def specials(model: Model, ids: list[int]) -> list[int]:
 
 
 @given(st.lists(st.sampled_from([*SPELLED, *BLANKS, *WORDS[:6]]), max_size=20).map("".join))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_text_becomes_a_control_token(model: Model, content: str) -> None:
     ids = chat(model, content)
     again = model.tokenize(PromptText(model).write(ids), control=True)
@@ -166,7 +166,7 @@ def test_no_text_becomes_a_control_token(model: Model, content: str) -> None:
 
 
 @given(st.text(st.characters(codec="utf-8")))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_prompt_without_such_text_is_said_as_it_stands(model: Model, content: str) -> None:
     written = PromptText(model).write(chat(model, content))
     shown = f"<|im_start|>system\nthe<|im_end|>\n<|im_start|>user\n{content}<|im_end|>\n"

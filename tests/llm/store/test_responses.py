@@ -145,7 +145,7 @@ def test_a_key_is_the_digest_of_canonical_json() -> None:
 # Any part of the work, in any order, any number of times
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.integers(0, TOTAL - 1), max_size=TOTAL), max_size=5), st.randoms())
 def test_any_order_gives_the_same_and_draws_nothing_twice(
     work: list[list[int]], shuffled: random.Random
@@ -187,7 +187,7 @@ def damage(content: bytes, kind: str, place: int, byte: int) -> bytes:
     }[kind]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 4), damages)
 def test_damage_is_found_and_drawn_again(number: int, how: tuple[str, float, int]) -> None:
     with tempfile.TemporaryDirectory() as name:
