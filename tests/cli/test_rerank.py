@@ -168,5 +168,4 @@ def test_what_is_missing(
 
 def test_on_a_terminal() -> None:
     shown = on_a_terminal("rerank", *HISTORY, *CANDIDATES)
-    assert "encode" not in shown
     assert "Babe (1995)" in shown and "No knowledge" in shown
