@@ -8,6 +8,7 @@ import polars as pl
 from rec.comparison.cells import Cells, cells
 from rec.comparison.families import Draws, tested
 from rec.comparison.intervals import resampled_means
+from rec.comparison.names import BEST
 from rec.comparison.result import Difference
 from rec.errors import RecError
 from rec.tables import NO_BACKBONE
@@ -37,7 +38,9 @@ def across(
         for side in sides
     ]
     if not shared[0] or not shared[1]:
-        raise RecError(f"the experiments have no trained variant and backbone of {protocol} both")
+        raise RecError(
+            f"the experiments share no trained variant and backbone on lists of protocol {protocol!r}"
+        )
     one, other = (cells(side, measure) for side in sides)
     _require_same(one, other, sides)
     values = np.concatenate([one.table(), other.table()], axis=2)
@@ -54,7 +57,7 @@ def _of_test(table: pl.DataFrame, protocol: str) -> pl.DataFrame:
         pl.col("split") == "test",
         pl.col("protocol") == protocol,
         pl.col("backbone") != NO_BACKBONE,
-        pl.col("variant") != "best",
+        pl.col("variant") != BEST,
     )
 
 
