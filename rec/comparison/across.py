@@ -38,9 +38,7 @@ def across(
         for side in sides
     ]
     if not shared[0] or not shared[1]:
-        raise RecError(
-            f"the experiments share no trained variant and backbone on lists of protocol {protocol!r}"
-        )
+        raise RecError(f"the experiments share no trained variant and backbone of {protocol!r}")
     one, other = (cells(side, measure) for side in sides)
     _require_same(one, other, sides)
     values = np.concatenate([one.table(), other.table()], axis=2)

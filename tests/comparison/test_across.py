@@ -90,7 +90,7 @@ def test_a_stronger_variant_is_found_and_corrected() -> None:
         ({"lists": 2}, "differ in the lists"),
         (
             {"backbones": ("mir",)},
-            "share no trained variant and backbone on lists of protocol 'popularity'",
+            "share no trained variant and backbone of 'popularity'",
         ),
     ],
 )
@@ -100,7 +100,7 @@ def test_what_cannot_be_paired_is_refused(changed: dict[str, Any], expected: str
 
 
 def test_protocol_that_neither_has_is_refused() -> None:
-    with pytest.raises(RecError, match="of protocol 'shown'"):
+    with pytest.raises(RecError, match="of 'shown'"):
         across(users(), users(), "shown", "ndcg@5", DRAWS)
 
 
@@ -118,4 +118,4 @@ def test_command_names_what_is_wrong(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(contrast.main, [str(path), str(path), "--measure", "auc"])
     assert wrong.exit_code == 2 and "'auc' is not one of ndcg@1" in wrong.output
     gone = CliRunner().invoke(contrast.main, [str(path), str(path), "--protocol", "shown"])
-    assert gone.exit_code == 1 and "of protocol 'shown'" in gone.output
+    assert gone.exit_code == 1 and "of 'shown'" in gone.output
