@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import ctypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import llama_cpp
 import polars as pl
 
 from rec.config import Params
@@ -17,10 +15,6 @@ from rec.llm.request import Request, Response, require_fit
 from rec.prompts import is_rated
 from rec.responses import response_form
 from rec.sampling import prompt_request
-
-#: A function of C that reads nothing and does nothing, for llama.cpp's log: Ctrl-C that falls into
-#: one of Python is lost, since no exception leaves a callback.
-_SILENT = ctypes.cast(ctypes.CDLL(None).getpid, llama_cpp.llama_log_callback)
 
 #: Told of a profile while it is written: its key, its sample, and the text that was added.
 Told = Callable[[str, int, str], None]
@@ -72,7 +66,6 @@ def write_profiles(
     policy.files(settings.backend)
     here = settings.backend == "llama_cpp"
     with Model(policy.gguf, vocabulary_only=not here) as model:
-        llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
         form = response_form(
             model,
             params.data.domain,

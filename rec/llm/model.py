@@ -20,9 +20,9 @@ from rec.errors import RecError
 Message = Mapping[str, str]
 
 
-@llama_cpp.llama_log_callback
-def _silent(_level: int, _text: bytes, _data: ctypes.c_void_p) -> None:
-    return None
+#: What llama.cpp logs to: a function of C that reads nothing and does nothing. Ctrl-C that falls
+#: into a callback of Python is lost, since no exception leaves it.
+_SILENT = ctypes.cast(ctypes.CDLL(None).getpid, llama_cpp.llama_log_callback)
 
 
 class Model:
@@ -35,7 +35,7 @@ class Model:
     def __init__(self, path: Path, *, vocabulary_only: bool = False) -> None:
         if not path.is_file():
             raise RecError(f"{path}: no such file; run the stage import-llm")
-        llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         options = llama_cpp.llama_model_default_params()
         options.vocab_only = vocabulary_only
