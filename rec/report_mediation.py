@@ -103,15 +103,3 @@ def cell(one: Link | None) -> str:
     assert one.high is not None
     verdict = "holds" if one.holds else "includes null" if one.high >= one.null else "below null"
     return f"{figure(one)}, {verdict}"
-
-
-def text_table(rounds: Rounds) -> str:
-    """The chain as text, for a terminal: the deciding links by round, then the sentences."""
-    grid = _grid(rounds, "Link", list(STEPS), chain=True)
-    table = [grid.columns, *([line.name, *line.cells] for line in grid.lines)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(grid.columns))]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    ]
-    return "\n".join([*lines, "", *(sentence(n, rounds[n]) for n in sorted(rounds))])

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rec.mediation.links import ENCODER, SHARE, Link, link
 from rec.mediation.resampling import Estimate
 from rec.mediation_chart import Rounds
-from rec.report_mediation import mediation_section, sentence, text_table
+from rec.report_mediation import mediation_section, sentence
 from tests.mediation.chains import chain, unknown
 
 HOLDS = (0.2, 0.1, 0.3)
@@ -98,12 +98,3 @@ def test_without_rounds_there_is_no_figure() -> None:
     html = page({})
     assert "There was no round of alignment." in html
     assert "chart-mediation" not in html
-
-
-def test_text_table_is_aligned() -> None:
-    lines = text_table({1: chain(), 2: chain(reliability=HOLDS)}).splitlines()
-    assert lines[0].split("  ")[0] == "Link"
-    column = lines[0].index("Round 2")
-    assert all(line[column - 2 : column] == "  " for line in lines[:6])
-    assert lines[3][column:] == ".200 [.100, .300], holds"
-    assert lines[6] == "" and lines[7].startswith("Round 1: the first link")
