@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -74,6 +76,7 @@ class LazyGroup(click.Group):
 
         What failed is one line on stderr, but for bugs, which keep their traceback.
         """
+        _require_streams()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks
                 stream.reconfigure(errors="backslashreplace")
@@ -95,6 +98,16 @@ class LazyGroup(click.Group):
             named = f"{error.filename}: " if error.filename else ""
             _fail(f"{named}{error.strerror or error}")
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _require_streams() -> None:
+    """Fail without stdout; without the others have empty ones: no file may get their numbers."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115
+    if sys.stdout is None:
+        _fail("stdout is closed")
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def _usage(error: click.UsageError) -> str:

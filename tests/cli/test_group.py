@@ -103,3 +103,17 @@ def test_a_reader_that_goes_away_is_no_news() -> None:
     assert running.stderr.read() == b""
     running.stderr.close()
     running.wait(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("redirections", "status", "said"),
+    [
+        (">&-", 1, "Error: stdout is closed\n"),
+        (">&- 2>&-", 1, ""),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed(redirections: str, status: int, said: str) -> None:
+    command = f'"{sys.executable}" -m rec.cli --version {redirections}'
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, said)
