@@ -112,7 +112,7 @@ def show(root: Path | None, project: Path | None, form: Form) -> None:
         records,
         _COLUMNS,
         form,
-        title=f"responses in {root}",
+        title=f"responses in {_named(root)}",
         notes=[note] if damaged else [],
         total={**total, "digest": "total", "what": f"{_counted(len(records), 'space')}"},
         document={"root": root, "spaces": records, "total": total},
@@ -158,7 +158,11 @@ def _print_pruned(done: Pruned, root: Path, would: str) -> None:
         for space in spaces:
             size = f"{space.responses:,} responses, {_size(space.bytes)}"
             print_line(f"{would}{verb} {space.digest[:8]} ({size}): {summary(space.what)}")
-    print_line(f"{would}freed {_size(done.freed)}; {_size(done.left)} left in {root}")
+    print_line(f"{would}freed {_size(done.freed)}; {_size(done.left)} left in {_named(root)}")
+
+
+def _named(root: Path) -> str:
+    return f"{root}{'' if root.exists() else ', which is not there yet'}"
 
 
 def summary(what: Mapping[str, Any]) -> str:
