@@ -42,6 +42,9 @@ def _load() -> Params | Finding:
         return Finding(str(PARAMS), "problem", str(error), f"correct {PARAMS}")
     except ImportError as error:
         return Finding(str(PARAMS), "problem", f"it cannot be read ({error})", SETUP)
+    except Exception as error:  # whatever the reason, the other checks go on
+        reason = f"it cannot be read ({type(error).__name__}: {error})"
+        return Finding(str(PARAMS), "problem", reason, f"correct {PARAMS}")
 
 
 def _run(checks: Mapping[str, Check]) -> list[Finding]:
