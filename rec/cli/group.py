@@ -49,9 +49,12 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command to call; a usage error that names the commands where there is none."""
+        """The command to call; a usage error that names the commands where there is none.
+
+        While a shell completes a line nothing is an error.
+        """
         names = self.list_commands(ctx)
-        if args[0] not in names and not args[0].startswith("-"):
+        if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = get_close_matches(args[0], names, 1)
             said = f"did you mean {near[0]}?" if near else f"commands are {', '.join(names)}"
             raise click.UsageError(f"No such command {args[0]!r}; {said}", ctx)

@@ -81,8 +81,12 @@ class _ShowByDefault(click.Group):
     """`rec store` is `rec store show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put "show" before options that are not the group's own."""
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+        """Put "show" before options that are not the group's own.
+
+        Where a shell completes `rec store`, the commands are what may follow.
+        """
+        bare = not args and not ctx.resilient_parsing
+        if bare or (args and args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 

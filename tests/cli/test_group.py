@@ -12,7 +12,7 @@ from click.testing import Result
 
 from rec.cli.logs import verbose_option
 from rec.errors import RecError
-from tests.cli.running import ROOT, call, rec
+from tests.cli.running import ROOT, call, python, rec
 
 
 def fail(error: BaseException, *arguments: str) -> Result:
@@ -87,6 +87,12 @@ def test_a_command_unlike_any_other_gets_the_list() -> None:
     result = rec("xyzzy")
     assert result.exit_code == 2
     assert "; commands are " in result.stderr and "store" in result.stderr
+
+
+def test_completing_an_unknown_command_says_no_error() -> None:
+    typed = {"COMP_WORDS": "rec xyzzy ", "COMP_CWORD": "2"}
+    done = python("-m", "rec.cli", _REC_COMPLETE="bash_complete", **typed)
+    assert done.stderr == ""
 
 
 def test_without_a_command_it_helps() -> None:

@@ -78,6 +78,16 @@ def test_without_a_command_it_shows(root: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("rec store ", ["show", "prune"]), ("rec store --root x --f", ["--format"])],
+)
+def test_completion(words: str, expected: list[str]) -> None:
+    typed = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    done = python("-m", "rec.cli", _REC_COMPLETE="bash_complete", **typed)
+    assert sorted(line.partition(",")[2] for line in done.stdout.split()) == sorted(expected)
+
+
 def test_the_store_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REC_STORE", raising=False)
     (tmp_path / "clone" / ".dvc").mkdir(parents=True)
