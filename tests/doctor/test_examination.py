@@ -30,7 +30,9 @@ def test_parameters_that_break_their_reader(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: &seed [*seed]\n")
     findings = {finding.check: finding for finding in examine(tmp_path)}
     assert findings["params.yaml"].state == "problem"
-    assert findings["params.yaml"].found.startswith("it cannot be read (")
+    found = "it cannot be read (RecursionError: maximum recursion depth exceeded"
+    assert findings["params.yaml"].found.startswith(found)
+    assert len(findings["params.yaml"].found) < 200
     assert "torch" in findings
 
 
