@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rec.cli.output import is_terminal, print_line
+from rec.cli.output import is_terminal, open_console, print_line
 from rec.cli.text import plain, plain_lines
 
 if TYPE_CHECKING:
@@ -91,11 +91,10 @@ def _marked(pieces: Sequence[Piece], opening: str, closing: str) -> str:
 
 def _print_rich(headings: tuple[str, str], rows: Sequence[Pieces]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = open_console()
     cells = [[_coloured(row[side], _STYLES[side]) for row in rows] for side in (0, 1)]
     if console.width < NARROWEST:
         for heading, lines in zip(headings, cells, strict=True):

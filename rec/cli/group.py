@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -47,9 +49,12 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command to call; a usage error that names the commands where there is none."""
+        """The command to call; a usage error that names the commands where there is none.
+
+        While a shell completes a line nothing is an error.
+        """
         names = self.list_commands(ctx)
-        if args[0] not in names and not args[0].startswith("-"):
+        if args[0] not in names and not args[0].startswith("-") and not ctx.resilient_parsing:
             near = get_close_matches(args[0], names, 1)
             said = f"did you mean {near[0]}?" if near else f"commands are {', '.join(names)}"
             raise click.UsageError(f"No such command {args[0]!r}; {said}", ctx)
@@ -74,6 +79,7 @@ class LazyGroup(click.Group):
 
         What failed is one line on stderr, but for bugs, which keep their traceback.
         """
+        _require_streams()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # text that the terminal's encoding lacks
                 stream.reconfigure(errors="backslashreplace")
@@ -95,6 +101,16 @@ class LazyGroup(click.Group):
             named = f"{error.filename}: " if error.filename else ""
             _fail(f"{named}{error.strerror or error}")
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _require_streams() -> None:
+    """Fail without stdout; without the others have empty ones: no file may get their numbers."""
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open()  # noqa: SIM115
+    if sys.stdout is None:
+        _fail("stdout is closed")
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def _usage(error: click.UsageError) -> str:

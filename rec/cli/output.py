@@ -19,16 +19,27 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 from rec.cli.text import escaped, plain, plain_lines
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: The fewest columns that a terminal is taken to have; those of a column that folds or is cut.
+SMALLEST = 40
+_FOLDED, _CUT = 18, 12
+_BETWEEN = 3  # places that each column of a table adds on a terminal
+
+_WITHOUT_COLOURS = ("dumb", "unknown")  # values of TERM
 
 F = TypeVar("F", bound=Callable[..., Any])
 Record = Mapping[str, Any]
@@ -81,8 +92,17 @@ def format_option(function: F) -> F:
 
 
 def is_terminal() -> bool:
-    """Whether stdout is a terminal, where tables have colours and lines."""
-    return sys.stdout.isatty()
+    """Whether stdout is a terminal, where tables have colours and lines; one that has colours."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in _WITHOUT_COLOURS
+
+
+def open_console() -> Console:
+    """The terminal, of SMALLEST columns at least."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.width = max(console.width, SMALLEST)
+    return console
 
 
 def print_records(
@@ -98,8 +118,9 @@ def print_records(
     """Print records in the form that was asked for.
 
     table: `title`, the columns, a last line `total`, and `notes`, each on a line of its own; by
-    rich on a terminal, else columns of blanks. json: `document`, or else the list of all records.
-    jsonl: a line per record, each written as soon as `records` yields it.
+    rich on a terminal (a block per record where it is narrow), else columns of blanks. json:
+    `document`, or else the list of all records. jsonl: a line per record, each written as soon as
+    `records` yields it.
     """
     if form == "jsonl":
         for record in records:
@@ -175,7 +196,7 @@ def _print_plain(
 ) -> None:
     body = [list(map(_cut, columns, row)) for row in rows]
     lines = [[column.title for column in columns], *body, *([foot] if foot else [])]
-    widths = [max(map(_places, cells)) for cells in zip(*lines, strict=True)]
+    widths = _widths(columns, lines[1:])
     for line in lines:
         shown = []
         for column, cell, width in zip(columns, line, widths, strict=True):
@@ -200,15 +221,62 @@ def _cut(column: Column, cell: str) -> str:
 def _print_rich(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], foot: Sequence[str] | None
 ) -> None:
+    console, whole = open_console(), [*rows, *([foot] if foot else [])]
+    widths = _widths(columns, whole)
+    if sum(map(_least, columns, widths)) + _BETWEEN * len(columns) > console.width:
+        _print_blocks(console, columns, whole)
+    else:
+        _print_table(console, columns, widths, rows, foot)
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The places that each column takes."""
+    lines = [[column.title for column in columns], *rows]
+    return [max(map(_places, cells)) for cells in zip(*lines, strict=True)]
+
+
+def _least(column: Column, width: int) -> int:
+    """The places without which a column cannot be read."""
+    return width if column.right else min(width, _CUT if column.cut else _FOLDED)
+
+
+def _print_blocks(
+    console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]]
+) -> None:
+    """Print records one below the other, a line per column."""
+    from rich.table import Table
+    from rich.text import Text
+
+    longest = max(_places(column.title) for column in columns)
+    for row in rows:
+        block = Table.grid(padding=(0, 2))
+        block.add_column(no_wrap=True, min_width=longest)
+        block.add_column(overflow="fold")
+        for column, cell in zip(columns, row, strict=True):
+            shown = Text(cell, column.styles.get(cell, ""))
+            if column.cut:
+                shown.no_wrap, shown.overflow = True, "ellipsis"
+            if cell:
+                block.add_row(Text(column.title, "bold"), shown)
+        console.print(block)
+        console.print()
+
+
+def _print_table(
+    console: Console,
+    columns: Sequence[Column],
+    widths: Sequence[int],
+    rows: Sequence[Sequence[str]],
+    foot: Sequence[str] | None,
+) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     stretched = any(column.cut for column in columns)
     table = Table(box=box.SIMPLE_HEAD, show_footer=foot is not None, expand=stretched)
-    for column, cell in zip(columns, foot or [""] * len(columns), strict=True):
-        one_line = column.right or column.cut is not None
+    for column, width, cell in zip(columns, widths, foot or [""] * len(columns), strict=True):
+        one_line = column.cut is not None or _least(column, width) == width
         table.add_column(
             Text(column.title),
             Text(cell),
@@ -220,4 +288,4 @@ def _print_rich(
     for row in rows:
         cells = zip(columns, row, strict=True)
         table.add_row(*(Text(cell, column.styles.get(cell, "")) for column, cell in cells))
-    Console(highlight=False).print(table)
+    console.print(table)

@@ -11,6 +11,7 @@ import click
 from rec import layout
 from rec.cli.differences import print_texts
 from rec.cli.logs import verbose_option
+from rec.cli.numbers import not_nan
 from rec.cli.output import Column, Form, format_option, print_line, print_records, say, stream_text
 from rec.cli.project import Project, project_option
 from rec.errors import RecError
@@ -41,8 +42,8 @@ _COLUMNS = (
 @click.command()
 @click.option("--round", "round_", type=int, help="Only the pairs of this round.")
 @click.option("--user", "users", multiple=True, help="Only those of this user; may be repeated.")
-@click.option("--min-margin", type=float, help="Only margins of this or more.")
-@click.option("--max-margin", type=float, help="Only margins of this or less.")
+@click.option("--min-margin", type=float, callback=not_nan, help="Only margins of this or more.")
+@click.option("--max-margin", type=float, callback=not_nan, help="Only margins of this or less.")
 @click.option(
     "--held-out", is_flag=True, help="Pairs of validation users, which nothing was trained on."
 )
@@ -61,9 +62,10 @@ _COLUMNS = (
 @click.option(
     "--full/--list",
     default=None,
-    help="Whole texts, differences marked, or a line each.  [default: --full with --user]",
+    help="Whole texts, differences marked, or a line each.  [default: --full with --user or"
+    " --prompt]",
 )
-@click.option("--prompt", is_flag=True, help="With whole texts, also what the LLM was asked.")
+@click.option("--prompt", is_flag=True, help="Whole texts with what the LLM was asked.")
 @project_option
 @format_option
 @verbose_option
@@ -85,6 +87,11 @@ def pairs(
     Scores and margins are of the measure that the pairs were made by. In whole texts [-words-] are
     in the rejected text alone and {+words+} in the chosen one; on a terminal they have colours.
     """
+    if min_margin is not None and max_margin is not None and min_margin > max_margin:
+        raise click.UsageError(
+            f"--min-margin {min_margin:g} is above --max-margin {max_margin:g}.",
+            click.get_current_context(),
+        )
     table = _read(project, round_, held_out)
     _require_users(users, table, held_out)
     records = _records(table, users, min_margin, max_margin)
@@ -92,7 +99,7 @@ def pairs(
     most = (SHOWN if form == "table" else 0) if limit is None else limit
     shown = records[: most or None]
     note = _note(len(shown), len(records), table, held_out)
-    if form == "table" and (bool(users) if full is None else full):
+    if form == "table" and (bool(users) or prompt if full is None else full):
         for record in shown:
             _print_whole(record, prompt)
         print_line(note)
@@ -194,15 +201,21 @@ def _natural(user: str) -> tuple[bool, int, str]:
 def _note(shown: int, found: int, table: pl.DataFrame, held_out: bool) -> str:
     what = "held-out pairs" if held_out else "pairs"
     first = f", the first {shown} shown (--limit 0 shows all)" if shown < found else ""
-    measures = ", ".join(sorted(set(table["measure"])))
+    measures = "; ".join(sorted(map(_name, set(table["measure"]))))
     return f"{found} of {table.height} {what}{first}; scores and margins are {measures}"
+
+
+def _name(measure: str) -> str:
+    from rec.pair_metrics import MEASURES
+
+    return MEASURES.get(measure, measure)
 
 
 def _print_whole(record: Mapping[str, Any], prompt: bool) -> None:
     held_out = " (held out)" if record["held_out"] else ""
     print_line(
         f"Round {record['round']}, user {record['user']}{held_out}:"
-        f" margin {record['margin']:.4f} {record['measure']}"
+        f" margin {record['margin']:.4f} {_name(record['measure'])}"
     )
     if prompt:
         for message in record["messages"]:

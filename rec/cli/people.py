@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rec import layout
+from rec.cli.interrupts import heed_interrupts
 from rec.cli.output import say
 from rec.cli.project import Project
 from rec.errors import RecError
@@ -83,6 +84,7 @@ def read_text(path: str) -> tuple[str, str]:
     Raises RecError where it is not text in UTF-8.
     """
     name = "stdin" if path == STDIN else Path(path).name
+    heed_interrupts()
     try:
         raw = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
         return name, raw.decode()
@@ -96,6 +98,7 @@ def read_catalogue(project: Project) -> Catalogue:
     from rec.inference.catalogue import Catalogue
     from rec.tables import ITEMS, read_table
 
+    heed_interrupts()
     return Catalogue(read_table(project.require(layout.ITEMS, "prepare"), ITEMS))
 
 

@@ -81,8 +81,12 @@ class _ShowByDefault(click.Group):
     """`rec store` is `rec store show`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put "show" before options that are not the group's own."""
-        if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
+        """Put "show" before options that are not the group's own.
+
+        Where a shell completes `rec store`, the commands are what may follow.
+        """
+        bare = not args and not ctx.resilient_parsing
+        if bare or (args and args[0].startswith("-") and args[0] not in ctx.help_option_names):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
@@ -112,7 +116,7 @@ def show(root: Path | None, project: Path | None, form: Form) -> None:
         records,
         _COLUMNS,
         form,
-        title=f"responses in {root}",
+        title=f"responses in {_named(root)}",
         notes=[note] if damaged else [],
         total={**total, "digest": "total", "what": f"{_counted(len(records), 'space')}"},
         document={"root": root, "spaces": records, "total": total},
@@ -158,7 +162,11 @@ def _print_pruned(done: Pruned, root: Path, would: str) -> None:
         for space in spaces:
             size = f"{space.responses:,} responses, {_size(space.bytes)}"
             print_line(f"{would}{verb} {space.digest[:8]} ({size}): {summary(space.what)}")
-    print_line(f"{would}freed {_size(done.freed)}; {_size(done.left)} left in {root}")
+    print_line(f"{would}freed {_size(done.freed)}; {_size(done.left)} left in {_named(root)}")
+
+
+def _named(root: Path) -> str:
+    return f"{root}{'' if root.exists() else ', which is not there yet'}"
 
 
 def summary(what: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from rec import layout
+from rec.cli.numbers import not_nan
 from rec.cli.output import print_line
 from rec.cli.project import Project
 from rec.cli.text import plain_lines
@@ -73,22 +73,13 @@ def drawing_options(function: F) -> F:
         click.option(
             "--temperature",
             type=click.FloatRange(0, 5),
-            callback=_number,
+            callback=not_nan,
             help="Of sampling; 0 takes the likeliest token.  [default: the project's]",
         ),
     )
     for option in reversed(options):
         function = option(function)
     return function
-
-
-def _number(
-    context: click.Context, parameter: click.Parameter, value: float | None
-) -> float | None:
-    """The value; a usage error for nan, which is in any range."""
-    if value is not None and math.isnan(value):
-        raise click.BadParameter("nan is not a number.", context, parameter)
-    return value
 
 
 def require_writer(adapter: str, project: Project) -> Writer:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rec.doctor import environment, project
-from rec.doctor.findings import SETUP, Check, Finding, run
+from rec.doctor.findings import SETUP, Check, Finding, named, run
 from rec.errors import RecError
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def _load() -> Params | Finding:
         return Finding(str(PARAMS), "problem", str(error), f"correct {PARAMS}")
     except ImportError as error:
         return Finding(str(PARAMS), "problem", f"it cannot be read ({error})", SETUP)
+    except Exception as error:  # whatever the reason, the other checks go on
+        found = f"it cannot be read ({named(error)})"
+        return Finding(str(PARAMS), "problem", found, f"correct {PARAMS}")
 
 
 def _run(checks: Mapping[str, Check]) -> list[Finding]:

@@ -36,10 +36,15 @@ def run(name: str, check: Check) -> list[Finding]:
     try:
         return list(check())
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return [Finding(name, "problem", f"could not be checked ({reason})", SETUP)]
+        return [Finding(name, "problem", f"could not be checked ({named(error)})", SETUP)]
     finally:
         _log.debug("%s: %.1f s", name, time.perf_counter() - started)
+
+
+def named(error: Exception) -> str:
+    """The kind of an error, and the first line of what it says."""
+    kind, said = type(error).__name__, str(error).strip()
+    return f"{kind}: {said.splitlines()[0]}" if said else kind
 
 
 def some(names: list[str], most: int = 3) -> str:

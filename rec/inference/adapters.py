@@ -49,7 +49,7 @@ def find_writer(chosen: str, params: Params, folder: Path) -> Writer:
         return _policy(ALIGNED, last)
     if chosen in params.policies:
         return _policy(chosen, chosen)
-    path = folder / Path(chosen).expanduser()
+    path = folder / _expanded(chosen)
     adapter = path / layout.ADAPTER if path.is_dir() else path
     if not adapter.is_file() or adapter.suffix != ".gguf":
         policies = ", ".join(params.policies)
@@ -59,6 +59,14 @@ def find_writer(chosen: str, params: Params, folder: Path) -> Writer:
         )
     _require_llm(path / "policy.json", params)
     return Writer(chosen, Policy(chosen, layout.GGUF, layout.HF, path), last, "")
+
+
+def _expanded(chosen: str) -> Path:
+    """The path, with a home folder in place of ~ where there is such a user."""
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError:
+        return Path(chosen)
 
 
 def _policy(name: str, policy: str) -> Writer:

@@ -16,7 +16,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +24,8 @@ from rec.errors import RecError
 
 NO_USER = ""
 #: Ends an item of a plain text: its rating, and what separates it from the next.
-_RATING = re.compile(r":[ \t]*([-+]?\d+(?:\.\d+)?)[ \t]*(?=[,;\n]|$)")
-_BREAKS = re.compile(r"[;\n]")
-_BLANK = " ,;"
+_RATING = re.compile(r":[ \t]*([-+]?\d+(?:\.\d+)?)[ \t]*(?=[,;]|$)")
+_BLANK = " \t,;"
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,12 @@ def read_entries(text: str, name: str, *, rated: bool) -> dict[str, list[Entry]]
     `name` stands before errors; `rated` says whether plain texts have ratings. Raises RecError
     where there is no entry, and for a row that is none.
     """
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = _unified(text)
     if text.lstrip().startswith("{"):
         pairs = _of_json_lines(text, name, rated=rated)
-    elif header := _header(text):
+    elif re.match(r"\s*\[\s*\{", text):
+        raise RecError(f"{name}: a JSON list; write JSON lines, an object {{...}} a line")
+    elif header := _header(text, name):
         pairs = _of_csv(text, header, name)
     else:
         pairs = ((NO_USER, entry) for entry in text_entries(text, name, rated=rated))
@@ -65,22 +66,33 @@ def read_entries(text: str, name: str, *, rated: bool) -> dict[str, list[Entry]]
 def text_entries(text: str, name: str, *, rated: bool) -> list[Entry]:
     """The entries of a plain text: `rated` TITLE:RATING with commas between, else titles.
 
-    Semicolons and line breaks separate, too. Titles may hold commas and colons. Raises RecError for
-    a title without a rating.
+    Semicolons and line breaks separate, too. Raises RecError for a title without a rating, and
+    names the line where there are several.
     """
-    if not rated:
-        pieces = [_sound(piece, name).strip(_BLANK) for piece in _BREAKS.split(text)]
-        return [Entry(name, text=piece, many=True) for piece in pieces if piece]
+    lines = text.split("\n")
+    entries = []
+    for number, line in enumerate(lines, 1):
+        where = f"{name}: line {number}" if len(lines) > 1 else name
+        entries += _rated_titles(line, where) if rated else _titles(line, where)
+    return entries
+
+
+def _titles(line: str, where: str) -> list[Entry]:
+    pieces = [_sound(piece, where).strip(_BLANK) for piece in line.split(";")]
+    return [Entry(where, text=piece, many=True) for piece in pieces if piece]
+
+
+def _rated_titles(line: str, where: str) -> list[Entry]:
     entries, start = [], 0
-    for found in _RATING.finditer(text):
-        title = _sound(text[start : found.start()], name).strip(_BLANK)
+    for found in _RATING.finditer(line):
+        title = _sound(line[start : found.start()], where).strip(_BLANK)
         if not title:
-            raise RecError(f"{name}: the rating {found[1]} has no title before it")
-        entries.append(Entry(name, text=title, rating=float(found[1])))
+            raise RecError(f"{where}: the rating {found[1]} has no title before it")
+        entries.append(Entry(where, text=title, rating=float(found[1])))
         start = found.end()
-    if rest := text[start:].strip(_BLANK):
+    if rest := _sound(line[start:], where).strip(_BLANK):
         raise RecError(
-            f"{name}: {_short(rest)} has no rating; write TITLE:RATING, as in Toy Story:5, Fargo:3"
+            f"{where}: {_short(rest)} has no rating; write TITLE:RATING, as in Toy Story:5, Fargo:3"
         )
     return entries
 
@@ -128,7 +140,7 @@ def json_lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Raises RecError for a line that is no object.
     """
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_unified(text).split("\n"), 1):
         if not line.strip():
             continue
         where = f"{name}: line {number}"
@@ -145,6 +157,11 @@ def json_lines(text: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, value
 
 
+def _unified(text: str) -> str:
+    """`text` without a byte order mark, its lines ended as Unix ends them."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def user_name(value: Any, where: str) -> str:
     """The name of a user: a text or a whole number, "" for none. RecError for another value."""
     return NO_USER if value in (None, "") else _identifier(value, f"{where}: user")
@@ -154,19 +171,26 @@ def _of_json_lines(text: str, name: str, *, rated: bool) -> Iterator[tuple[str, 
     for where, row in json_lines(text, name):
         user = user_name(row.get("user"), where)
         if "history" in row:
-            entries: Iterable[Entry] = value_entries(
-                row["history"], f"{where}: history", rated=rated
-            )
+            entries = value_entries(row["history"], f"{where}: history", rated=rated)
+            if not entries:
+                raise RecError(f"{where}: history: there is no item in it")
         else:
             entries = [object_entry(row, where)]
         yield from ((user, entry) for entry in entries)
 
 
-def _header(text: str) -> list[str]:
-    """The columns of a CSV's first line; none where no column is `item` or `title`."""
+def _header(text: str, name: str) -> list[str]:
+    """The columns of a CSV's first line; none where it is no header.
+
+    Raises RecError for a header without `item` and `title`.
+    """
     line = text.lstrip("\n").partition("\n")[0]
     columns = [cell.strip().strip('"').lower() for cell in line.split(_delimiter(line))]
-    return columns if {"item", "title"} & {*columns} else []
+    if {"item", "title"} & {*columns}:
+        return columns
+    if len(columns) > 1 and "rating" in columns:
+        raise RecError(f"{name}: the header ({_short(line)}) names no column item (an id) or title")
+    return []
 
 
 def _delimiter(line: str) -> str:

@@ -12,7 +12,7 @@ from click.testing import Result
 
 from rec.cli.logs import verbose_option
 from rec.errors import RecError
-from tests.cli.running import ROOT, call, rec
+from tests.cli.running import ROOT, call, python, rec
 
 
 def fail(error: BaseException, *arguments: str) -> Result:
@@ -89,6 +89,12 @@ def test_a_command_unlike_any_other_gets_the_list() -> None:
     assert "; commands are " in result.stderr and "store" in result.stderr
 
 
+def test_completing_an_unknown_command_says_no_error() -> None:
+    typed = {"COMP_WORDS": "rec xyzzy ", "COMP_CWORD": "2"}
+    done = python("-m", "rec.cli", _REC_COMPLETE="bash_complete", **typed)
+    assert done.stderr == ""
+
+
 def test_without_a_command_it_helps() -> None:
     assert rec().exit_code == 0
     assert rec().output == rec("--help").output == rec("-h").output
@@ -103,3 +109,17 @@ def test_a_reader_that_goes_away_is_no_news() -> None:
     assert running.stderr.read() == b""
     running.stderr.close()
     running.wait(timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("redirections", "status", "said"),
+    [
+        (">&-", 1, "Error: stdout is closed\n"),
+        (">&- 2>&-", 1, ""),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed(redirections: str, status: int, said: str) -> None:
+    command = f'"{sys.executable}" -m rec.cli --version {redirections}'
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, said)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -62,6 +63,41 @@ def test_on_a_terminal_nothing_is_markup(
     out = capsys.readouterr().out
     assert "─" in out and "[red]x[/red] [31my z" in out and ":smile: [bold]n" in out
     assert "\x1b" not in out  # no colours: the file that is written to is no terminal
+
+
+@pytest.mark.parametrize("columns", ["40", "0"])
+def test_a_narrow_terminal_shows_record_below_record(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", columns)
+    record = {"user": "u1", "margin": 0.25, "title": "Heat " * 9, "text": "one " * 20}
+    shown = (*COLUMNS, Column("text", "text", cut=40))
+    print_records([record], shown, "table", total={"user": "all"}, notes=["1 of 1"])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[:3] == ["user    u1", "margin  0.25", "title   Heat Heat Heat Heat Heat Heat"]
+    assert lines[4].startswith("text    one one") and lines[4].endswith("…")
+    assert lines[5:] == ["", "user    all", "", "1 of 1"]
+
+
+def test_numbers_are_whole_where_text_folds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "54")
+    rows = [{"user": "a-user-1", "margin": 0.12345, "title": "Heat " * 9}]
+    print_records(rows, (*COLUMNS, Column("margin", "raw")), "table")
+    out = capsys.readouterr().out
+    assert "─" in out and "a-user-1" in out and "0.12 " in out and "0.12345" in out
+
+
+@pytest.mark.parametrize(("term", "terminal"), [("xterm", True), ("", True), ("dumb", False)])
+def test_a_terminal_without_colours_is_as_a_file(
+    term: str, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setenv("TERM", term)
+    assert output.is_terminal() == terminal
 
 
 def test_without_rich_tables_are_plain(

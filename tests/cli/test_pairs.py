@@ -74,14 +74,14 @@ def test_the_list() -> None:
         ["2", "12", "0.0720", "0.6931", "0.6211"],
     ]
     assert "Loved films: Fargo; The Godfather; Chin…  Loved films: The Godfather;" in lines[1]
-    note = "3 of 3 pairs, the first 2 shown (--limit 0 shows all); scores and margins are ndcg@5"
+    note = "3 of 3 pairs, the first 2 shown (--limit 0 shows all); scores and margins are NDCG@5"
     assert lines[3] == note
-    assert rec("pairs").stdout.splitlines()[-1] == "3 of 3 pairs; scores and margins are ndcg@5"
+    assert rec("pairs").stdout.splitlines()[-1] == "3 of 3 pairs; scores and margins are NDCG@5"
 
 
 def test_whole_texts_of_a_user() -> None:
     lines = rec("pairs", "--user", 12).stdout.splitlines()
-    assert lines[0] == "Round 1, user 12: margin 0.1808 ndcg@5"
+    assert lines[0] == "Round 1, user 12: margin 0.1808 NDCG@5"
     assert lines[1] == "rejected, response 0: 0.5123:"
     assert "  Favourite genres: Drama" in lines
     assert "  Favourite genres: {+Crime,+} Drama, {+Film-Noir+}" in lines
@@ -93,6 +93,8 @@ def test_whole_texts_of_a_user() -> None:
 def test_the_prompt() -> None:
     output = rec("pairs", "--user", 34, "--prompt").stdout
     assert "user: The history of this viewer, latest first.\n" in output
+    assert rec("pairs", "--prompt", "--round", 1).stdout.count("\nuser: The history of") == 2
+    assert rec("pairs", "--prompt", "--list").stdout.startswith("round  user")
 
 
 def test_whole_records_in_json() -> None:
@@ -144,6 +146,20 @@ def test_wrong_usage_is_one_line(option: str) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"Error: Invalid value for '{option}': '-x' is not")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--min-margin", "nan"], "Invalid value for '--min-margin': nan is not a number."),
+        (["--max-margin", "nan"], "Invalid value for '--max-margin': nan is not a number."),
+        (["--min-margin", 0.2, "--max-margin", 0.1], "--min-margin 0.2 is above --max-margin 0.1."),
+    ],
+)
+def test_margins_that_no_pair_can_have(arguments: list[object], line: str) -> None:
+    result = rec("pairs", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"Error: {line} Try 'rec pairs --help'.\n"
 
 
 def test_what_is_missing_is_said_with_the_command_that_makes_it() -> None:

@@ -92,6 +92,7 @@ def test_a_file_of_several_users(tmp_path: Path) -> None:
         "Toy Story:5, Fargo:3",
         '{"item": "1", "rating": 5}\n{"item": 100, "rating": 3}\n',
         "item,rating\n1,5\n100,3\n",
+        "Toy Story:5\nFargo:3\n",
     ],
 )
 def test_stdin_in_any_form(text: str) -> None:
@@ -133,6 +134,13 @@ def test_what_is_wrong(options: list[str], status: int, said: str) -> None:
     (line,) = result.stderr.splitlines()
     assert said in line and line.startswith("Error: ")
     assert result.stdout == ""
+
+
+def test_stdin_that_is_closed() -> None:
+    command = f'"{sys.executable}" -m rec.cli profile --history-file - <&-'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True)
+    assert done.stderr == "Error: stdin: there is no item in it\n"
 
 
 def test_stdin_that_is_not_text(tmp_path: Path) -> None:

@@ -78,11 +78,22 @@ def test_without_a_command_it_shows(root: Path) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("rec store ", ["show", "prune"]), ("rec store --root x --f", ["--format"])],
+)
+def test_completion(words: str, expected: list[str]) -> None:
+    typed = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    done = python("-m", "rec.cli", _REC_COMPLETE="bash_complete", **typed)
+    assert sorted(line.partition(",")[2] for line in done.stdout.split()) == sorted(expected)
+
+
 def test_the_store_of_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REC_STORE", raising=False)
     (tmp_path / "clone" / ".dvc").mkdir(parents=True)
     shown = rec("store", "--project", tmp_path / "clone").output
-    assert shown.splitlines()[0] == f"responses in {tmp_path}/clone/.cache/responses"
+    place = f"{tmp_path}/clone/.cache/responses"
+    assert shown.splitlines()[0] == f"responses in {place}, which is not there yet"
 
 
 def test_show_names_damage(root: Path) -> None:
@@ -95,6 +106,9 @@ def test_show_of_nothing(tmp_path: Path) -> None:
     result = rec("store", "show", "--root", tmp_path / "none")
     assert result.exit_code == 0
     assert result.output.splitlines()[-1].split()[:4] == ["total", "0", "spaces", "0"]
+    for command in ("show", "prune"):
+        output = rec("store", command, "--root", tmp_path / "none").output
+        assert f"{tmp_path / 'none'}, which is not there yet\n" in output
 
 
 def test_show_on_a_terminal(root: Path) -> None:

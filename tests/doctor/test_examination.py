@@ -26,6 +26,16 @@ def test_faulty_parameters(tmp_path: Path) -> None:
     assert findings["Python"].state == "ok" and "DVC" not in findings
 
 
+def test_parameters_that_break_their_reader(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: &seed [*seed]\n")
+    findings = {finding.check: finding for finding in examine(tmp_path)}
+    assert findings["params.yaml"].state == "problem"
+    found = "it cannot be read (RecursionError: maximum recursion depth exceeded"
+    assert findings["params.yaml"].found.startswith(found)
+    assert len(findings["params.yaml"].found) < 200
+    assert "torch" in findings
+
+
 def test_no_project() -> None:
     findings = {finding.check: finding for finding in examine(None)}
     assert findings["project"].state == "problem"

@@ -41,7 +41,7 @@ def test_paths(params: Params, small_project: Path, tmp_path: Path) -> None:
     assert find_writer("mine", alone, tmp_path).variant == "0"
 
 
-@pytest.mark.parametrize("chosen", ["alined", "2", "", "params.yaml", "data"])
+@pytest.mark.parametrize("chosen", ["alined", "2", "", "params.yaml", "data", "~no-such-user/x"])
 def test_what_is_no_adapter(chosen: str, params: Params, small_project: Path) -> None:
     with pytest.raises(RecError) as raised:
         find_writer(chosen, params, small_project)

@@ -34,6 +34,7 @@ def seen(entries: list[Entry]) -> list[tuple[str, str, float | None]]:
         ("Die Hard: With a Vengeance:-1", [("Die Hard: With a Vengeance", -1)]),
         ("Tank   Girl\t:2", [("Tank Girl", 2)]),
         ("2:22:5", [("2:22", 5)]),
+        ("Toy Story:5\n\nFargo:3\t\n", [("Toy Story", 5), ("Fargo", 3)]),
         ("", []),
     ],
 )
@@ -51,6 +52,8 @@ def test_text_with_ratings(text: str, expected: list[tuple[str, float]]) -> None
         ("Toy Story:five", "'Toy Story:five' has no rating"),
         (":5", "the rating 5 has no title before it"),
         ("Fargo:3,:5", "the rating 5 has no title before it"),
+        ("Toy Story:5\nFargo\nBabe:1", "--history: line 2: 'Fargo' has no rating"),
+        ("Toy Story:5\n:1", "--history: line 2: the rating 1 has no title before it"),
     ],
 )
 def test_text_with_a_rating_or_title_missing(text: str, said: str) -> None:
@@ -107,6 +110,7 @@ def test_csv_of_other_kinds(text: str) -> None:
         ('title,rating\n"Fargo,3\n', "f: line 3: not CSV (unexpected end of data)"),
         ("title,rating,title\nFargo,3,Babe", "f: a column stands twice in the header"),
         ("title,rating\n", "f: there is no item in it"),
+        ("movie,rating\nFargo,3", "f: the header ('movie,rating') names no column item (an id) or"),
         ("", "f: there is no item in it"),
     ],
 )
@@ -132,6 +136,16 @@ def test_json_lines() -> None:
     assert users["12"][3].where == "h.jsonl: line 4: history, item 2"
 
 
+def test_a_json_list_is_no_json_lines() -> None:
+    with pytest.raises(RecError, match=r"^f: a JSON list; write JSON lines, an object \{"):
+        read_entries('\n[ {"item": 1, "rating": 5}]', "f", rated=True)
+
+
+def test_json_lines_of_other_systems() -> None:
+    rows = [row for _, row in json_lines('\ufeff{"a": 1}\r\n{"a": 2}\r{"a": 3}', "f")]
+    assert rows == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
 def test_values_without_ratings() -> None:
     found = value_entries(["Maybe, Maybe Not", 50, {"item": "1"}], "c", rated=False)
     assert seen(found) == [("", "Maybe, Maybe Not", None), ("", "50", None), ("1", "", None)]
@@ -145,6 +159,7 @@ def test_values_without_ratings() -> None:
         ('{"a": 1} x', "f: line 2: not valid JSON"),
         ("[1]", "f: line 2: [1] must be an object {...}"),
         ("[" * 100_000, "f: line 2: not valid JSON"),
+        ('{"user": "a", "history": []}', "f: line 2: history: there is no item in it"),
         ('{"item": true}', "item: True must be a text or a whole number"),
         ('{"item": 1.5}', "item: 1.5 must be a text or a whole number"),
         ('{"item": [1]}', "item: [1] must be a text or a whole number"),
