@@ -32,6 +32,8 @@ def load_params(path: Path) -> Params:
         raise RecError(f"{path}: no such file") from error
     except OSError as error:
         raise RecError(f"{path}: not a file of parameter blocks ({error})") from error
+    except RecursionError as error:
+        raise RecError(f"{path}: not valid YAML (an alias stands in its own anchor)") from error
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise RecError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(values, DictConfig):

@@ -27,7 +27,9 @@ class Run:
 
     def finished(self) -> tuple[list[Response], BaseException | None]:
         """Wait for some responses; with the error of one that failed beside them."""
-        done, self.waiting = wait(self.waiting, return_when=FIRST_COMPLETED)
+        done: set[Future[Response]] = set()
+        while not done and self.waiting:  # polars' handler of Ctrl-C lets waits without end go on
+            done, self.waiting = wait(self.waiting, timeout=1, return_when=FIRST_COMPLETED)
         errors = {future: error for future in done if (error := _error(future))}
         responses = [future.result() for future in done if future not in errors]
         return responses, next(iter(errors.values()), None)
