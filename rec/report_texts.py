@@ -15,7 +15,7 @@ from rec.report_grid import DASH, Grid, Line
 PAIR_NOTES = {
     "users": "whose responses were scored",
     "margin, mean": "chosen − rejected, in the measure",
-    "margin, p10": "the 10th of 100, smallest first; so for the other places",
+    "margin, p10": "10th percentile; the others are named alike",
     "length difference, mean": "tokens, chosen − rejected",
     "length difference, mean absolute": "tokens",
     "length difference, chosen longer": "share of pairs; near that of the shorter is best",
