@@ -21,12 +21,14 @@ from markupsafe import Markup
 from rec import charts
 from rec.config import Params
 from rec.mediation.links import STEPS
+from rec.mediation_chart import SHORT
 from rec.pair_metrics import MEASURES
-from rec.report_alignment import alignment_grid, displacement, setting
+from rec.report_alignment import LOSSES, alignment_grid, displacement, setting
 from rec.report_browser import as_json, browser
 from rec.report_comparison import (
     Tile,
     comparisons_grid,
+    minus,
     protocol_charts,
     protocol_sections,
     secondary_grid,
@@ -81,7 +83,7 @@ def _texts(run: Run) -> dict[str, Any]:
     return {
         "title": f"DPO4Rec on {params.data.name}",
         "subtitle": _subtitle(params),
-        "summary": summary(run.comparison),
+        "summary": minus(summary(run.comparison)),
         "basis": basis(run.comparison),
         "setting": setting(params.align, params.fine_tuned),
         "displacement": displacement(run.outcomes),
@@ -130,14 +132,18 @@ def _broken_tile(run: Run) -> list[Tile]:
         return []
     number = max(run.mediation)
     broken = first_broken(run.mediation[number])
-    step = "none of those measured" if broken is None else STEPS[broken.step]
-    return [Tile(f"First link that does not hold, round {number}", step, "", "", "")]
+    name = f"First link of the chain that does not hold, round {number}"
+    if broken is None:
+        return [Tile(name, "none of those measured", "", "", "")]
+    return [Tile(name, SHORT[broken.step], "", f"“{STEPS[broken.step]}”", "")]
 
 
 def _subtitle(params: Params) -> str:
     count = len(params.rounds)
     rounds = f"{count} round{'' if count == 1 else 's'} of alignment"
-    return f"{params.llm.name}, {rounds}, loss {params.align.loss}"
+    return (
+        f"LLM {params.llm.name}, {rounds}, loss {params.align.loss} ({LOSSES[params.align.loss]})"
+    )
 
 
 def _template(name: str) -> str:

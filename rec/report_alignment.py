@@ -33,8 +33,9 @@ def setting(align: Align, fine_tuned: Sequence[str] = ()) -> str:
         "margin to make."
     )
     return (
-        f"Loss: {align.loss} ({LOSSES[align.loss]}). The reference is the {reference}; a reward is "
-        f"beta ({align.beta:g}) times the log-ratio of a text to it.{control if fine_tuned else ''}"
+        f"Loss: {align.loss} ({LOSSES[align.loss]}). The reference is the {reference}; an "
+        f"implicit reward is beta ({align.beta:g}) times the log-ratio of a text to it."
+        f"{control if fine_tuned else ''}"
     )
 
 

@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from rec import charts
-from rec.comparison.names import label
+from rec.comparison.names import BEST_SLUG, label, round_number
 from rec.comparison.result import SECONDARY, Comparison, Difference, Estimate, Family
 from rec.report_grid import DASH, Grid, Line
-from rec.results import AGAINST, Row, heading, level, main_differences, p_value, points, rows
+from rec.results import (
+    AGAINST,
+    BASE,
+    Row,
+    count,
+    heading,
+    level,
+    main_differences,
+    p_value,
+    points,
+    rows,
+)
 
 #: Slices in words.
 BY = {
     "history": "{name} histories",
     "popularity": "positives from the {name}",
+}
+#: What the lists of a protocol are.
+LISTS = {
+    "popularity": "A list has items that the user went on to rate, of which those they liked "
+    "count, and negatives: items that they never rated, the popular ones drawn more often, so that "
+    "popularity does not give the others away.",
+    "uniform": "The same items of the users, with negatives drawn from all items alike: few of "
+    "them are popular, so that popularity gives the others away.",
+    "shown": "What the log says that users were shown, in place of drawn negatives.",
+}
+#: What a variant's re-ranker is told; those that read a text know the items' texts as well.
+NOTES = {
+    "shown": "the order in which users saw them; no re-ranker",
+    "popularity": "what train users took most comes first; no re-ranker",
+    "random": "no re-ranker",
+    "none": "a re-ranker that reads no text",
+    "noise": "a control: noise in place of the texts",
+    "items": "the items' texts, nothing of the user",
+    "history": "what the user rated, as text: the bar for an LLM",
+    BASE: "what the LLM writes before any alignment",
+    "sft": "a control: the LLM trained on chosen texts alone",
+    BEST_SLUG: "an upper bound, see below",
 }
 
 
@@ -24,6 +58,7 @@ class Protocol:
 
     name: str
     heading: str
+    lists: str
     rows: list[dict[str, Any]]
 
 
@@ -41,7 +76,12 @@ class Tile:
 def protocol_sections(comparison: Comparison) -> list[Protocol]:
     """The results table of each protocol, the main one first."""
     return [
-        Protocol(name, heading(comparison, name), [_result(row) for row in rows(comparison, name)])
+        Protocol(
+            name,
+            heading(comparison, name),
+            LISTS.get(name, ""),
+            [_result(row) for row in rows(comparison, name)],
+        )
         for name in comparison.protocols
     ]
 
@@ -76,6 +116,7 @@ def _result(row: Row) -> dict[str, Any]:
     significant = row.test is not None and row.test.significant
     return {
         "label": row.label,
+        "note": _note(row.slug),
         "ndcg": _parts(level(row.ndcg)),
         "map": _parts(level(row.map)),
         "difference": None if row.vs_base is None else _parts(points(row.vs_base)),
@@ -85,12 +126,18 @@ def _result(row: Row) -> dict[str, Any]:
     }
 
 
+def _note(slug: str) -> str:
+    number = round_number(slug)
+    return NOTES[slug] if number is None else f"what the LLM writes after {count(number, 'round')}"
+
+
 def _parts(text: str) -> list[str]:
-    return _minus(text).split(" ", maxsplit=1)
+    return minus(text).split(" ", maxsplit=1)
 
 
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
+def minus(text: str) -> str:
+    """A text with minus signs in place of the hyphens before its numbers."""
+    return re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
 
 
 def _direction(estimate: Estimate) -> str:
@@ -112,11 +159,11 @@ def _line(found: Difference) -> Line:
     return Line(
         _pair(found.of, found.to),
         [
-            _minus(points(found.estimate)),
-            DASH if relative is None else _minus(f"{relative:+.1f}%"),
-            DASH if size is None else _minus(f"{size:+.2f}"),
+            minus(points(found.estimate)),
+            DASH if relative is None else minus(f"{relative:+.1f}%"),
+            DASH if size is None else minus(f"{size:+.2f}"),
             f"{found.users_better:.0%}, {found.users_worse:.0%}",
-            _minus(" ".join(f"{100 * value:+.2f}" for value in found.by_seed)),
+            minus(" ".join(f"{100 * value:+.2f}" for value in found.by_seed)),
             f"{p_value(found.p)}, corrected {p_value(found.p_holm)}, {found.verdict}",
         ],
     )
@@ -139,7 +186,7 @@ def secondary_grid(comparison: Comparison) -> Grid:
 def _short(found: Difference | None) -> str:
     if found is None:
         return DASH
-    return f"{_minus(points(found.estimate))}, p {p_value(found.p_holm)}"
+    return f"{minus(points(found.estimate))}, p {p_value(found.p_holm)}"
 
 
 def slices_grid(comparison: Comparison) -> Grid:
@@ -149,7 +196,7 @@ def slices_grid(comparison: Comparison) -> Grid:
     lines = []
     for found in slices:
         estimates = {(one.of, one.to): one.estimate for one in found.contrasts}
-        cells = [_minus(points(estimates[pair])) if pair in estimates else DASH for pair in pairs]
+        cells = [minus(points(estimates[pair])) if pair in estimates else DASH for pair in pairs]
         name = BY[found.by].format(name=found.name)
         note = f"{found.users:,} users, {found.lists:,} lists"
         lines.append(Line(name[0].upper() + name[1:], cells, note))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rec.mediation.links import STEPS, Link
-from rec.mediation_chart import Rounds, Spec, figure, mediation_chart, number_text
+from rec.mediation_chart import SHORT, Rounds, Spec, figure, mediation_chart, number_text
 from rec.report_grid import DASH, Grid, Line
 
 
@@ -47,7 +47,8 @@ def sentence(number: int, links: Sequence[Link]) -> str:
     if broken is None:
         found = "the interval of every link that was measured lies above its null value"
     else:
-        found = f"the first link that does not hold is “{STEPS[broken.step]}”: {_where(broken)}"
+        name = f"{SHORT[broken.step]}, “{STEPS[broken.step]}”"
+        found = f"the first link that does not hold is {name}: {_where(broken)}"
     missing = f" Not measured: {'; '.join(unknown)}." if unknown else ""
     return f"Round {number}: {found}.{missing}"
 
@@ -89,17 +90,28 @@ def _grid(rounds: Rounds, title: str, steps: list[str], *, chain: bool) -> Grid:
 
 def _line(found: dict[int, Link], numbers: list[int], *, chain: bool) -> Line:
     some = next(iter(found.values()))
-    cells = [cell(found.get(number)) for number in numbers]
+    cells = [cell(found.get(number), chain=chain) for number in numbers]
     null = number_text(some.null, some.unit).lstrip("+")
     if chain:
-        return Line(STEPS[some.step], [null, *cells], f"{some.label}; {some.unit}")
+        return Line(_named(some.step), [null, *cells], f"{some.label}; {some.unit}")
     return Line(some.label, [null, *cells], some.unit)
 
 
-def cell(one: Link | None) -> str:
-    """A link's figure and whether it holds: `.212 [.180, .245], holds`."""
+def _named(step: str) -> str:
+    """A step by its name in the chart and in words: `Identifiability: texts tell users apart`."""
+    words = STEPS[step]
+    return f"{SHORT[step]}: {words[:1].lower()}{words[1:]}"
+
+
+def cell(one: Link | None, *, chain: bool) -> str:
+    """A link's figure and where its interval lies: `.212 [.180, .245], holds`.
+
+    Only what decides about a step holds or not: more noise than none is `above null`, and nothing
+    to be glad of.
+    """
     if one is None or one.value is None:
         return DASH
     assert one.high is not None
-    verdict = "holds" if one.holds else "includes null" if one.high >= one.null else "below null"
+    above = "holds" if chain else "above null"
+    verdict = above if one.holds else "includes null" if one.high >= one.null else "below null"
     return f"{figure(one)}, {verdict}"

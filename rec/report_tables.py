@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -189,8 +190,13 @@ def parameters(params: Params) -> list[tuple[str, str]]:
         if name == "machine":
             continue
         if name == "rounds" or not isinstance(value, dict):
-            general.append(f"{name} = {value}")
+            general.append(f"{name} = {_written(value)}")
             continue
-        kept = [f"{k} = {v}" for k, v in value.items() if k not in ("source", "sources")]
+        kept = [f"{k} = {_written(v)}" for k, v in value.items() if k not in ("source", "sources")]
         blocks.append((name, ", ".join(kept)))
     return [("general", ", ".join(general)), *blocks]
+
+
+def _written(value: Any) -> str:
+    """A parameter's value as params.yaml has it: null and true, not None and True."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

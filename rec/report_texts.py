@@ -15,6 +15,7 @@ from rec.report_grid import DASH, Grid, Line
 PAIR_NOTES = {
     "users": "whose responses were scored",
     "margin, mean": "chosen − rejected, in the measure",
+    "margin, p10": "10th percentile; the others are named alike",
     "length difference, mean": "tokens, chosen − rejected",
     "length difference, mean absolute": "tokens",
     "length difference, chosen longer": "share of pairs; near that of the shorter is best",
@@ -23,8 +24,10 @@ PAIR_NOTES = {
     "cut spared": "pairs whose worst response was cut off: the next one is in it",
     "dropped, one response": "users without a pair, by reason, as below",
     "dropped, degenerate": "fewer than two responses that do not repeat themselves",
+    "dropped, identical": "fewer than two different responses",
     "dropped, length": "no response fits the best one by pairs.length_ratio",
     "dropped, margin": "not above pairs.minimum_margin",
+    "dropped, maximum": "beyond pairs.maximum, by margin",
     "dropped pairs, length": "pairs that could not be, by reason, as below",
     "empty responses": "left out",
     "degenerate responses": "repeat themselves; left out unless pairs.degenerate is keep",
@@ -83,7 +86,8 @@ def pairs_grid(metrics: Mapping[int, Any]) -> Grid:
         columns[f"Round {number}, held out"] = dict(_flat(held_out[number], ""))
     keys = list(dict.fromkeys(key for values in columns.values() for key in values))
     cells = {key: [values.get(key, DASH) for values in columns.values()] for key in keys}
-    return Grid(["Pairs", *columns], [Line(k, cells[k], PAIR_NOTES.get(k, "")) for k in keys])
+    lines = [Line(k[:1].upper() + k[1:], cells[k], PAIR_NOTES.get(k, "")) for k in keys]
+    return Grid(["Pairs", *columns], lines)
 
 
 def held_out_figures(metrics: Mapping[int, Any]) -> dict[int, Any]:
@@ -104,7 +108,8 @@ def _flat(value: Any, name: str) -> list[tuple[str, str]]:
         parts = [(f"{name}, {key}" if name else str(key), part) for key, part in value.items()]
         return [pair for key, part in parts for pair in _flat(part, key.replace("_", " "))]
     if isinstance(value, float):
-        return [(name, f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}")]
+        text = f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+        return [(name, text.replace("-", "−"))]
     if isinstance(value, int) and not isinstance(value, bool):
         return [(name, f"{value:,}")]
     return [(name, value)] if isinstance(value, str) else []

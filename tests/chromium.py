@@ -36,7 +36,7 @@ class Tab:
             {"name": "prefers-reduced-motion", "value": "reduce"},
         ]
         self.send("Emulation.setDeviceMetricsOverride", **size)
-        self.send("Emulation.setEmulatedMedia", features=features)
+        self.send("Emulation.setEmulatedMedia", media="", features=features)
         self.send("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.driver.get(path.absolute().as_uri())
 

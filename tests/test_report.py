@@ -10,12 +10,23 @@ from typing import Any
 import pytest
 
 from rec import report
+from rec.comparison.names import BEST_SLUG, LABELS
 from rec.comparison.result import Estimate
 from rec.curves import REWARD_CURVES, reward_curves
 from rec.errors import RecError
-from rec.report_comparison import Tile, comparisons_grid, secondary_grid, slices_grid, tiles
+from rec.report_comparison import (
+    LISTS,
+    NOTES,
+    Tile,
+    comparisons_grid,
+    minus,
+    secondary_grid,
+    slices_grid,
+    tiles,
+)
 from rec.report_grid import Grid
 from rec.report_tables import chain, examples, parameters
+from rec.results import PROTOCOLS
 from tests.page import Page
 from tests.reported import HOSTILE, good, hostile, make_run
 from tests.synthetic_run import pairs_table, prompts_table
@@ -144,6 +155,30 @@ def test_every_chart_has_a_place_and_its_data() -> None:
     assert "http" not in json.dumps(charts)
 
 
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_colours_have_the_contrast_that_wcag_asks_for(scheme: int) -> None:
+    """4.5 for texts and 3 for lines of charts, in light and in dark."""
+    blocks = re.findall(r":root \{(.*?)\}", report._template("report.css"), re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#\w{6})", blocks[scheme]))
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted(luminance(colours[name]) for name in (one, other))
+        return (high + 0.05) / (low + 0.05)
+
+    grounds = ("paper", "panel", "positive")
+    texts = [(text, on) for text in ("ink", "muted", "good") for on in grounds]
+    texts += [("ink", "mark"), ("ink", "mark-first"), ("link", "paper"), ("bad", "paper")]
+    assert {pair: contrast(*pair) for pair in texts if contrast(*pair) < 4.5} == {}
+    lines = [(f"c{n}", on) for n in range(1, 7) for on in ("paper", "panel")]
+    assert {pair: contrast(*pair) for pair in lines if contrast(*pair) < 3} == {}
+
+
 def test_tables_have_column_and_row_headers() -> None:
     _, page = good()
     scopes = [a.get("scope") for tag, a in page.elements if tag == "th"]
@@ -152,6 +187,7 @@ def test_tables_have_column_and_row_headers() -> None:
     regions = [a for _, a in page.elements if a.get("class") == "scroll"]
     assert len(tables) == len(regions) == 26
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
+    assert len([text for text in page.inside("caption") if text.strip()]) == 24  # not rejected rows
 
 
 def test_results_are_written_with_intervals_and_verdicts() -> None:
@@ -167,8 +203,9 @@ def test_results_are_written_with_intervals_and_verdicts() -> None:
     families = [changed, *run.comparison.families[1:]]
     page = Page(report.render(replace(run, comparison=replace(run.comparison, families=families))))
     words = " ".join(page.text.split())
-    assert "DPO4Rec, round 2.8100 [.8000, .8200] −1.25 [−2.00, −0.10] significant0.012" in words
-    assert "from the base LLM by -1.25 points (95% interval -2.00 to -0.10, Holm-corr" in words
+    row = "after 2 rounds.8100 [.8000, .8200] −1.25 [−2.00, −0.10] significant0.012"
+    assert f"DPO4Rec, round 2what the LLM writes {row}" in words
+    assert "from the base LLM by −1.25 points (95% interval −2.00 to −0.10, Holm-corr" in words
     marked = [a["class"] for tag, a in page.elements if tag == "span" and "class" in a]
     assert "note worse" in marked
 
@@ -191,7 +228,8 @@ def test_the_main_findings_stand_at_the_top() -> None:
         "history text without an LLM",
         "no knowledge",
     ]
-    assert "First link that does not hold, round 2" in good()[1].text
+    words = " ".join(good()[1].text.split())
+    assert "First link of the chain that does not hold, round 2 Reliability “The reward" in words
     without = Page(report.render(make_run(rounds=0)))
     assert "First link" not in without.text
     assert "Base LLM (KAR), against history text without an LLM" in without.text
@@ -327,9 +365,30 @@ def test_parameters_leave_out_sources_and_the_machine() -> None:
     found = dict(parameters(params))
     assert f"bootstrap = {params.evaluate.bootstrap}" in found["evaluate"]
     assert "name = ml-100k" in found["data"]
-    assert "policies = ['0', '1', '2']" in found["general"]
+    assert 'policies = ["0", "1", "2"]' in found["general"]
+    assert "length_ratio = null" in found["pairs"] and "deterministic = false" in found["sampling"]
     assert "machine" not in found
     assert "sha256" not in str(found) and "source" not in str(found)
+
+
+def test_every_variant_and_protocol_is_explained() -> None:
+    known = {*LABELS, BEST_SLUG}
+    assert set(NOTES) == known and set(LISTS) == set(PROTOCOLS)
+    _, page = good()
+    assert all(note in page.text for note in (NOTES["noise"], LISTS["uniform"]))
+    assert "what the LLM writes after 1 round" in page.text
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("by -0.50 (-1.00 to +2.00)", "by −0.50 (−1.00 to +2.00)"),
+        ("[-.064, .226]", "[−.064, .226]"),
+        ("smollm2-135m, re-ranker prm, 2024-01-02", "smollm2-135m, re-ranker prm, 2024-01-02"),
+    ],
+)
+def test_minus_signs_stand_before_numbers_alone(text: str, written: str) -> None:
+    assert minus(text) == written
 
 
 def test_run_without_rounds_has_a_page_without_pairs() -> None:

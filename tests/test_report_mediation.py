@@ -22,9 +22,9 @@ class TestSentence:
     def test_the_first_link_whose_interval_includes_its_null(self) -> None:
         text = sentence(1, chain(best=(0.0, -0.001, 0.001))[::-1])
         assert text.startswith(
-            "Round 1: the first link that does not hold is “The reward of a user's responses is "
-            "reliable”: figure of reliability is .020 [−.010, .050] (correlation, 1,500 users), "
-            "an interval that includes the null value .000."
+            "Round 1: the first link that does not hold is Reliability, “The reward of a user's "
+            "responses is reliable”: figure of reliability is .020 [−.010, .050] (correlation, "
+            "1,500 users), an interval that includes the null value .000."
         )
 
     def test_an_interval_below_its_null(self) -> None:
@@ -53,7 +53,7 @@ class TestSection:
         section = mediation_section({2: chain(reliability=HOLDS), 1: [*chain(), detail()]})
         assert section.chain.columns == ["Link", "Null value", "Round 1", "Round 2"]
         names = [line.name for line in section.chain.lines]
-        assert names[0] == "Texts tell users apart" and len(names) == 5
+        assert names[0] == "Identifiability: texts tell users apart" and len(names) == 5
         assert section.chain.lines[2].cells == [
             ".000",
             ".020 [−.010, .050], includes null",
@@ -63,7 +63,7 @@ class TestSection:
             "Texts tell users apart",
             "Vectors keep what tells users apart",
         ]
-        assert section.details[1].lines[0].cells == [".000", ".250 [.200, .300], holds", "–"]
+        assert section.details[1].lines[0].cells == [".000", ".250 [.200, .300], above null", "–"]
 
     def test_an_interval_below_null_says_so(self) -> None:
         section = mediation_section({1: chain(reliability=(-0.2, -0.3, -0.1))})

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -115,7 +116,10 @@ def test_pairs_are_searched_filtered_and_sorted(tab: Tab, folder: Path) -> None:
     choose(tab, "words", "HEAT chosen 2.7")
     assert tab.run(TEXTS) == ["User u07round 2, trainmargin .0700"]
     choose(tab, "words", "no such word")
-    assert tab.run(TEXTS) == [] and tab.run(FOUND) == "0 of 21 pairs; page 1 of 1"
+    assert tab.run(TEXTS) == []
+    assert tab.run(FOUND) == "0 of 21 pairs: nothing fits the words and filters"
+    choose(tab, "words", "User u07")
+    assert tab.run(FOUND) == "2 of 21 pairs; page 1 of 1"
     choose(tab, "words", "")
     choose(tab, "round", "2")
     choose(tab, "split", "valid")
@@ -152,7 +156,7 @@ def test_a_user_has_texts_and_lists_before_and_after(tab: Tab, folder: Path) -> 
     heads = [
         text.rsplit(" ", 1)[0]
         for text in tab.run(
-            "return [...document.querySelectorAll('.lists h4')].map((head) => head.textContent)"
+            "return [...document.querySelectorAll('.lists h3')].map((head) => head.textContent)"
         )
     ]
     assert heads == ["Initial order", "Base LLM (KAR)", "DPO4Rec, round 2"]
@@ -213,16 +217,50 @@ def test_colours_follow_the_system(tab: Tab, folder: Path) -> None:
         tab.wait(DRAWN)
         found: list[str] = tab.run("""
             const label = document.querySelector('.chart text');
-            return [getComputedStyle(document.body).backgroundColor, label.getAttribute('fill')];
+            return [getComputedStyle(document.body).backgroundColor, getComputedStyle(label).fill];
         """)
         return found
 
     tab.open(folder / "good.html", scheme="light")
-    assert colours() == ["rgb(255, 255, 255)", "#1a1d21"]
+    light = ["rgb(255, 255, 255)", "rgb(26, 29, 33)"]
+    assert colours() == light
     dark = [{"name": "prefers-color-scheme", "value": "dark"}]
     tab.send("Emulation.setEmulatedMedia", features=dark)
-    tab.wait("document.querySelector('.chart text')?.getAttribute('fill') === '#e9ecf0'")
-    assert colours() == ["rgb(21, 24, 28)", "#e9ecf0"]
+    assert colours() == ["rgb(21, 24, 28)", "rgb(233, 236, 240)"]
+    tab.send("Emulation.setEmulatedMedia", features=dark, media="print")
+    assert colours() == light  # paper is white
+
+
+def test_charts_fit_on_paper(tab: Tab, folder: Path) -> None:
+    """They were drawn for a wide window; paper is narrow, and tells no script."""
+    tab.open(folder / "good.html", 1280)
+    tab.run(DRAW)
+    tab.wait(DRAWN)
+    tab.run("document.body.style.width = '700px'")
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    beyond = """return [...document.querySelectorAll('.chart')].filter((place) =>
+        place.querySelector('svg').getBoundingClientRect().width > place.clientWidth + 1).length"""
+    assert tab.run(beyond) == 0
+
+
+def test_charts_are_named_by_their_captions(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "good.html")
+    tab.run(DRAW)
+    tab.wait(DRAWN)
+    names = tab.run("""return [...document.querySelectorAll('.chart')].map((place) =>
+        [place.getAttribute('aria-label'), place.nextElementSibling.textContent])""")
+    assert len(names) == 20 and all(name == caption for name, caption in names)
+
+
+def test_headings_skip_no_level(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "good.html")
+    for view in ("pairs", "users"):
+        choose(tab, "view", view)
+        opened(tab)
+        levels = tab.run("""return [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(
+            (head) => Number(head.localName[1]))""")
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
 def test_a_chart_is_drawn_when_it_comes_into_sight_and_has_its_values(
@@ -237,6 +275,10 @@ def test_a_chart_is_drawn_when_it_comes_into_sight_and_has_its_values(
     tab.wait(f"{place}.parentElement.querySelector('table')")
     rows = tab.run(f"return {place}.parentElement.querySelectorAll('tbody tr').length")
     assert rows == 24
+    heads = (
+        "return [...document.querySelectorAll('.values th')].map((e) => [e.textContent, e.scope])"
+    )
+    assert tab.run(heads) == [["Policy", "col"], ["Step", "col"], ["KL", "col"]]
 
 
 def test_without_scripts_tables_and_pairs_are_readable(tab: Tab, folder: Path) -> None:

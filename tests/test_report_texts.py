@@ -45,16 +45,23 @@ def test_pairs_by_hand() -> None:
         "Round 2",
         "Round 2, held out",
     ]
-    assert cells(grid, "pairs") == ["8", "3", "8", "0"]
-    assert cells(grid, "margin, median") == ["0.045", "0.02", "0.045", "–"]
-    assert cells(grid, "length difference, chosen longer") == ["1", "1", "1", "–"]
-    assert cells(grid, "dropped, margin") == ["31", "0", "31", "0"]
-    assert cells(grid, "dropped pairs, margin") == ["40", "0", "40", "0"]
-    assert cells(grid, "degenerate responses") == ["5", "0", "5", "0"]
+    assert cells(grid, "Pairs") == ["8", "3", "8", "0"]
+    assert cells(grid, "Margin, median") == ["0.045", "0.02", "0.045", "–"]
+    assert cells(grid, "Length difference, chosen longer") == ["1", "1", "1", "–"]
+    assert cells(grid, "Dropped, margin") == ["31", "0", "31", "0"]
+    assert cells(grid, "Dropped pairs, margin") == ["40", "0", "40", "0"]
+    assert cells(grid, "Degenerate responses") == ["5", "0", "5", "0"]
 
 
 def test_every_note_is_of_a_figure() -> None:
-    assert set(PAIR_NOTES) <= {line.name for line in pairs_grid({1: pair_figures()}).lines}
+    names = {line.name for line in pairs_grid({1: pair_figures()}).lines}
+    assert {note[:1].upper() + note[1:] for note in PAIR_NOTES} <= names
+
+
+def test_negative_figures_have_a_minus_sign() -> None:
+    figures = pair_figures()
+    figures["length_difference"]["mean"] = -6.25
+    assert cells(pairs_grid({1: figures}), "Length difference, mean")[0] == "−6.25"
 
 
 def values(spec: dict[str, Any]) -> list[dict[str, Any]]:

@@ -76,10 +76,16 @@ function view() {
   return views[form.elements.view.value];
 }
 
+// "user 12", as entries are called, is the id 12 where there is one.
+function asUser(typed, entries) {
+  const id = typed.replace(/^user\s+/, "");
+  return entries.some((row) => row.user.toLowerCase() === id) ? id : typed;
+}
+
 function search() {
   const { words, round, split, order } = form.elements;
   const shown = view();
-  const whole = words.value.trim().toLowerCase();
+  const whole = asUser(words.value.trim().toLowerCase(), shown.rows);
   const finders = whole.split(/\s+/).filter(Boolean).map(finder);
   rows = shown.rows.filter((row) =>
     (round.disabled || !round.value || row.round === Number(round.value)) &&
@@ -97,7 +103,7 @@ function show() {
   const pages = Math.max(1, Math.ceil(rows.length / PAGE));
   list.replaceChildren(...rows.slice(page * PAGE, (page + 1) * PAGE).map((row) => entry(shown, row)));
   found.textContent = `${rows.length.toLocaleString("en")} of ${shown.rows.length.toLocaleString("en")} `
-    + `${shown.name}; page ${page + 1} of ${pages}`;
+    + `${shown.name}${rows.length ? `; page ${page + 1} of ${pages}` : ": nothing fits the words and filters"}`;
   back.disabled = page === 0;
   next.disabled = page + 1 >= pages;
 }
@@ -139,7 +145,7 @@ function pairBody(row) {
 }
 
 function side(name, text) {
-  return el("div", { class: "side" }, el("h4", {}, name), text);
+  return el("div", { class: "side" }, el("h3", {}, name), text);
 }
 
 function historyOf(row) {
@@ -192,7 +198,7 @@ function listsOf(row, number, lists) {
   const values = row.values.map((value, n) => [n ? data.variants[n - 1][0] : data.initial, value]);
   const kept = row.lists.length < row.number ? ` (the first ${row.lists.length} of ${row.number})` : "";
   return [
-    el("h4", {}, "NDCG@5 of the user"),
+    el("h3", {}, "NDCG@5 of the user"),
     el("dl", { class: "figures" }, ...values.filter(([, value]) => value != null).map(([name, value]) =>
       el("div", {}, el("dt", {}, name), el("dd", {}, score(value))))),
     el("div", { class: "controls" }, el("label", {}, `List${kept} `, number)),
@@ -206,7 +212,7 @@ function rankings([titles, labels, value, ranked], chosen) {
   for (const n of new Set(chosen)) columns.push([data.variants[n][0], ranked[n]]);
   return [el("div", { class: "lists" }, ...columns.filter(([, ranking]) => ranking).map(
     ([name, [places, reached]]) => el("div", {},
-      el("h4", {}, name, " ", note(score(reached))),
+      el("h3", {}, name, " ", note(score(reached))),
       el("ol", {}, ...places.map((place, rank) => listed(data.titles[titles[place]], labels[place], place - rank))))))];
 }
 

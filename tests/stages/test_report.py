@@ -29,7 +29,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
     assert html.startswith("<!DOCTYPE html>")
     assert "Seven Samurai (1954), film 8" in html
     assert "Loved films: Ran chosen 2.8" in html
-    assert "dropped, one response" in html and "Round 2, held out" in html
+    assert "Dropped, one response" in html and "Round 2, held out" in html
     assert "Share of 31,415 rows read" in html and "Loved films: Ran, 881249712" in html
     value = json.loads(layout.FIGURES.read_text())["uniform"]["round_2"]["ndcg@5"]
     assert f"{value:.4f}".removeprefix("0") in html
