@@ -395,6 +395,7 @@ def test_missing_block(tmp_path: Path) -> None:
         ("align: [1\n", "not valid YAML"),
         ("a: b: c\n", "not valid YAML"),
         ("seed: 1\nseed: 2\n", "not valid YAML"),
+        ("seed: &s [*s]\n", "not valid YAML"),
         ("- seed\n", "must be a mapping of parameter blocks"),
         ("5\n", "not a file of parameter blocks"),
         ("", "seed: a value is required"),
