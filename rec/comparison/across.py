@@ -22,8 +22,9 @@ def across(
     """By variant (slug): a metric in one experiment minus the same in another, on test users.
 
     The tables are `rec.tables.USER_METRICS` of two experiments on the same lists. Variants that
-    either lacks are passed over; p-values are corrected over the variants that are left. Users are
-    paired, and seeds by their number. Means are over the backbones that both have.
+    either lacks are passed over, and those that are the same in both, which the change did not touch;
+    p-values are corrected over the variants that are left. Users are paired, and seeds by their
+    number. Means are over the backbones that both have.
 
     Raises RecError where the two have no trained variant, no backbone, or not the same seeds and
     test users in common, or where a user's lists differ in number: they are not comparable then.
@@ -43,10 +44,11 @@ def across(
     _require_same(one, other, sides)
     values = np.concatenate([one.table(), other.table()], axis=2)
     columns = [f"{when} {name}" for when in (AFTER, BEFORE) for name in one.variants]
-    compared = [(f"{AFTER} {name}", f"{BEFORE} {name}") for name in one.variants]
+    changed = [name for name in one.variants if not np.array_equal(one.of(name), other.of(name))]
+    compared = [(f"{AFTER} {name}", f"{BEFORE} {name}") for name in changed]
     means = resampled_means(values, draws.bootstrap, draws.seed)
     found = tested(columns, values, means, compared, draws)
-    return dict(zip(one.variants, found, strict=True))
+    return dict(zip(changed, found, strict=True))
 
 
 def _of_test(table: pl.DataFrame, protocol: str) -> pl.DataFrame:
