@@ -22,9 +22,9 @@ def across(
     """By variant (slug): a metric in one experiment minus the same in another, on test users.
 
     The tables are `rec.tables.USER_METRICS` of two experiments on the same lists. Variants that
-    either lacks are passed over, and those that are the same in both, which the change did not touch;
-    p-values are corrected over the variants that are left. Users are paired, and seeds by their
-    number. Means are over the backbones that both have.
+    either lacks are passed over, and those that are the same in both, which the change did not
+    touch; p-values are corrected over the variants that are left. Users are paired, and seeds by
+    their number. Means are over the backbones that both have.
 
     Raises RecError where the two have no trained variant, no backbone, or not the same seeds and
     test users in common, or where a user's lists differ in number: they are not comparable then.
