@@ -5,13 +5,15 @@ below. They are run by bash in a fresh copy of a project of PROJECTS. A comment 
 say otherwise, in any order:
 
     <!-- console: shape -->     only the shape is compared: what differs between machines or models
+    <!-- console: real -->      printed by a project whose pipeline has run, so that the same holds
     <!-- console: PROJECT -->   the project to run in, where it is not "example"; that of "models"
-                                has tiny ones, so that what is real of a model is but its shape
+                                has tiny ones
 
 The shape of a line is what stands before its first colon or wide gap, without its digits.
 
 `python -m tests.cli.documented` writes what the commands print now into the documents, but for the
-blocks of which only the shape is compared.
+blocks of which only the shape is compared. `python -m tests.cli.documented FOLDER` writes the real
+ones instead, as they print in the project FOLDER, whose pipeline has run.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ class Block:
     calls: tuple[tuple[str, str], ...]
     project: str
     shape: bool
+    real: bool
     start: int  # where its text lies in the document
     end: int
 
@@ -72,18 +75,22 @@ def blocks(document: str) -> list[Block]:
 
 def _block(found: re.Match[str]) -> Block:
     words = (found["words"] or "").split()
-    projects = [word for word in words if word != "shape"] or ["example"]
+    projects = [word for word in words if word not in ("shape", "real")] or ["example"]
     if len(projects) > 1 or projects[0] not in PROJECTS:
         raise ValueError(f"console: {found['words']}: projects are {', '.join(PROJECTS)}")
     first, *parts = re.split(r"^\$ (.*)\n", found["text"], flags=re.MULTILINE)
     if first or not parts:
         raise ValueError(f"a console block begins with a command: {found['text'][:40]!r}")
     calls = tuple(zip(parts[::2], parts[1::2], strict=True))
-    return Block(calls, projects[0], "shape" in words, found.start("text"), found.end("text"))
+    shape, real = {"shape", "real"} & set(words), "real" in words
+    return Block(calls, projects[0], bool(shape), real, found.start("text"), found.end("text"))
 
 
-def run(commands: Sequence[str], project: Path, tools: Path) -> list[str]:
-    """What bash prints for each command in the project's folder; `tools` gets the command `rec`."""
+def run(commands: Sequence[str], project: Path, tools: Path, real: Path | None = None) -> list[str]:
+    """What bash prints for each command in the project's folder; `tools` gets the command `rec`.
+
+    With `real` the commands work on that project, and write into the folder `project` alone.
+    """
     tools.mkdir(exist_ok=True)
     program = tools / "rec"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m rec.cli "$@"\n')
@@ -96,6 +103,7 @@ def run(commands: Sequence[str], project: Path, tools: Path) -> list[str]:
         "COLUMNS": COLUMNS,
         "TZ": "UTC",
         "LC_ALL": "C.UTF-8",
+        **({} if real is None else {"REC_PROJECT": str(real)}),
     }
     printed = []
     for command in commands:
@@ -125,10 +133,14 @@ def shape(text: str) -> list[str]:
     return [re.sub(r"\d+", "#", head) for head in heads if head]
 
 
-def rewritten(document: str, printed: Callable[[Block], Sequence[str]]) -> str:
-    """The document with what is printed now, where that is compared as a whole."""
+def rewritten(
+    document: str,
+    printed: Callable[[Block], Sequence[str]],
+    chosen: Callable[[Block], bool] = lambda block: not block.shape,
+) -> str:
+    """The document with what is printed now: by default, where that is compared as a whole."""
     for block in reversed(blocks(document)):
-        if not block.shape:
+        if chosen(block):
             outputs = printed(block)
             calls = zip(block.calls, outputs, strict=True)
             new = [
@@ -155,5 +167,21 @@ def _write() -> None:
             document.write_text(rewritten(document.read_text(), printed))
 
 
+def _write_real(real: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "place"
+        place.mkdir()
+
+        def printed(block: Block) -> list[str]:
+            return run([command for command, _ in block.calls], place, Path(folder) / "bin", real)
+
+        for document in DOCUMENTS:
+            text = rewritten(document.read_text(), printed, lambda block: block.real)
+            document.write_text(text)
+
+
 if __name__ == "__main__":
-    _write()
+    if len(sys.argv) > 1:
+        _write_real(Path(sys.argv[1]).resolve())
+    else:
+        _write()
