@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rec.errors import RecError
@@ -447,13 +447,14 @@ def mangled(content: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
 
 
 def rows_of(content: bytes, skip: int) -> list[int]:
-    """The numbers of the lines that are neither blank nor header."""
+    """The numbers of the lines that are neither blank nor header, the first that is not blank."""
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [
+    written = [
         row
         for row, line in enumerate(lines, 1)
-        if row > skip and not re.fullmatch(WHITE, line.decode("utf-8", "replace"))
+        if not re.fullmatch(WHITE, line.decode("utf-8", "replace"))
     ]
+    return written[skip:]
 
 
 @pytest.mark.parametrize("layout", FILES)
@@ -463,6 +464,7 @@ def rows_of(content: bytes, skip: int) -> list[int]:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(first=EDITS, second=st.one_of(st.just([]), EDITS))
+@example(first=[], second=[("insert", 0.0, b"\n")])
 def test_mangled_files_lose_no_line(
     tmp_path: Path,
     layout: str,
