@@ -82,8 +82,9 @@ def _block(found: re.Match[str]) -> Block:
     if first or not parts:
         raise ValueError(f"a console block begins with a command: {found['text'][:40]!r}")
     calls = tuple(zip(parts[::2], parts[1::2], strict=True))
-    shape, real = {"shape", "real"} & set(words), "real" in words
-    return Block(calls, projects[0], bool(shape), real, found.start("text"), found.end("text"))
+    real = "real" in words
+    shape = real or "shape" in words
+    return Block(calls, projects[0], shape, real, found.start("text"), found.end("text"))
 
 
 def run(commands: Sequence[str], project: Path, tools: Path, real: Path | None = None) -> list[str]:
