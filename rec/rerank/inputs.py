@@ -156,6 +156,9 @@ class Inputs(nn.Module):
             adapted: Tensor = self.adaptor(vectors, source)
             return adapted
         drawn = torch.rand(len(vectors), device=vectors.device)
+        if vectors.is_cuda:
+            every: Tensor = self.adaptor(half_hidden(vectors), source)
+            return every * (drawn >= HIDDEN_USERS).unsqueeze(1)
         seen = (drawn >= HIDDEN_USERS).nonzero().squeeze(1)
         adapted = self.adaptor(half_hidden(vectors[_filled(seen)]), source)[: len(seen)]
         hidden = adapted.new_zeros(len(vectors), adapted.shape[1])
@@ -173,7 +176,13 @@ def _filled(rows: Tensor) -> Tensor:
 
 
 def _distinct(items: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct items, filled up, and where each of `items` stands among them."""
+    """The distinct items, filled up, and where each of `items` stands among them.
+
+    On a GPU all items, as they stand: to count the distinct ones would wait for the device, which
+    has products of a few thousand rows to spare.
+    """
+    if items.is_cuda:
+        return items.flatten(), torch.arange(items.numel(), device=items.device).view_as(items)
     distinct, place = torch.unique(items, return_inverse=True)
     return _filled(distinct), place
 

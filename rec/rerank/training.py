@@ -15,6 +15,7 @@ from torch import Tensor
 from rec.config import Ranker
 from rec.errors import RecError
 from rec.progress import bar
+from rec.rerank.captured import CapturedStep
 from rec.rerank.features import Features, Knowledge, batch
 from rec.rerank.inputs import ITEMS, USERS, Shape
 from rec.rerank.ranking import judge_prepared, positive_rows, user_means
@@ -116,13 +117,15 @@ class Trainer:
         self.prepared = self.model.inputs.prepared(knowledge)
         self._optimizer = _optimizer(self.model, config)
         self._generator = torch.Generator().manual_seed(seed)
+        on_gpu = features.items.device.type == "cuda"
+        self._captured = CapturedStep(self._step, config.batch_size) if on_gpu else None
 
     def epoch(self, rows: Tensor) -> float:
         """One pass over the lists `rows` in a random order; the mean loss.
 
         Raises RecError where it is not finite.
         """
-        model, optimizer, features = self.model.train(), self._optimizer, self._features
+        model, features = self.model.train(), self._features
         order = rows[torch.randperm(len(rows), generator=self._generator).to(rows.device)]
         uniform = torch.rand(len(rows), generator=self._generator)
         drawn = _draw(features, self.prepared, order, uniform)
@@ -130,13 +133,9 @@ class Trainer:
         size = model.config.batch_size
         for start in range(0, len(order), size):
             part = slice(start, start + size)
-            chosen = None if drawn is None else drawn[part]
-            inputs = batch(features, self.prepared, order[part], chosen)
-            losses = model.loss(model(inputs), inputs.labels)
-            optimizer.zero_grad()
-            losses.mean().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += losses.detach().sum()
+            whole = start + size <= len(order)
+            step = self._captured if self._captured and whole else self._step
+            total += step(order[part], None if drawn is None else drawn[part])
         loss = float(total) / len(order)
         if not math.isfinite(loss):
             raise RecError(
@@ -144,6 +143,15 @@ class Trainer:
                 f"({model.config.learning_rate}) or check the vectors"
             )
         return loss
+
+    def _step(self, lists: Tensor, responses: Tensor | None) -> Tensor:
+        """Learn from lists [B], each with a response (or none); the sum of their losses."""
+        inputs = batch(self._features, self.prepared, lists, responses)
+        losses = self.model.loss(self.model(inputs), inputs.labels)
+        self._optimizer.zero_grad()
+        losses.mean().backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return losses.detach().sum()
 
 
 def _fresh(
@@ -182,7 +190,11 @@ def _optimizer(model: Reranker, config: Ranker) -> torch.optim.Optimizer:
         {"params": [p for p in model.parameters() if p.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(
-        groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        groups,
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True,
+        capturable=next(model.parameters()).is_cuda,
     )
 
 
