@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: repro test lint dag setup clean
+.PHONY: repro test test-gpu lint dag setup clean
 
 repro: setup
 	@PATH="$(CURDIR)/$(BIN):$$PATH" dvc repro
@@ -13,6 +13,9 @@ repro: setup
 
 test: setup lint
 	@PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest
+
+test-gpu: setup # what uses a GPU, on a machine that has one
+	@REC_TEST_GPU=1 PATH="$(CURDIR)/$(BIN):$$PATH" python -m pytest tests/gpu tests/llm/hf
 
 lint: setup
 	@$(BIN)/ruff check .

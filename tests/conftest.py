@@ -1,7 +1,11 @@
-"""Fixtures shared by the tests: tiny LLMs, built once per session."""
+"""Fixtures shared by the tests: tiny LLMs, built once per session.
+
+The tests compare with what a CPU computes, and hide a GPU; `make test-gpu` runs those that use it.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +14,9 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.llm.tiny import Tiny
+
+if os.environ.get("REC_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")

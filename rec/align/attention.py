@@ -2,15 +2,16 @@
 
 In a segment [shared | chosen | rejected] a token sees the tokens before it, except that the rest of
 the rejected response does not see the chosen one. On a GPU that is one call of torch's scaled
-dot-product attention for the whole batch, which waits for its launches and not for the products
-that a mask throws away. On a CPU it is plain matrix products over blocks of queries,
-with the query heads of a key head side by side, so that keys are not repeated: the fused kernel
-took twice as long for 570 tokens in bf16 (`python -m bench.alignment --part attention`).
+dot-product attention for all pairs (or for some thousands of their tokens): launches cost more
+there than the products that a mask throws away. On a CPU it is plain matrix products over blocks of
+queries, with the query heads of a key head side by side, so that keys are not repeated: the fused
+kernel took twice as long for 570 tokens in bf16 (`python -m bench.alignment --part attention`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,8 @@ from rec.align.packing import Segment
 from rec.errors import RecError
 
 NAME = "preference_pairs"
+#: Tokens that a GPU attends together: the products grow with its square, the launches do not.
+TOGETHER = 8192
 BLOCK = 192  # queries of a block: more waste work above the diagonal, fewer make small products
 
 
@@ -43,7 +46,7 @@ class Layout:
     def __init__(self, segments: tuple[Segment, ...]) -> None:
         self.segments = segments
         self._biases: dict[torch.dtype, list[list[tuple[Block, Tensor]]]] = {}
-        self._whole: dict[torch.dtype, Tensor] = {}
+        self._groups: dict[torch.dtype, list[tuple[slice, Tensor]]] = {}
 
     def biases(self, dtype: torch.dtype) -> list[list[tuple[Block, Tensor]]]:
         """The blocks of each segment, with 0 for keys to see and the type's lowest for others."""
@@ -54,22 +57,36 @@ class Layout:
             ]
         return self._biases[dtype]
 
-    def whole(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """What the tokens of the whole batch add to their scores: [T, T], 0 for keys to see.
+    def groups(self, dtype: torch.dtype, device: torch.device) -> list[tuple[slice, Tensor]]:
+        """Neighbouring pairs, of `TOGETHER` tokens at most or one pair, and what hides what there.
 
-        Its rows begin at multiples of 16 entries, as fused kernels want them.
+        Each comes as its place in the batch and what is added to the scores of its n tokens,
+        [n, n]: 0 for keys to see, else minus infinity.
         """
-        if dtype not in self._whole:
-            total = self.segments[-1].start + self.segments[-1].length
-            bias = torch.full((total, -(-total // 16) * 16), -torch.inf, dtype=dtype, device=device)
+        if dtype not in self._groups:
+            grouped: list[list[Segment]] = []
             for segment in self.segments:
-                own = slice(segment.start, segment.start + segment.length)
-                hidden = _hidden(segment, device)
-                bias[own, own] = torch.zeros_like(hidden, dtype=dtype).masked_fill_(
-                    hidden, -torch.inf
-                )
-            self._whole[dtype] = bias[:, :total]
-        return self._whole[dtype]
+                end = segment.start + segment.length
+                if not grouped or end - grouped[-1][0].start > TOGETHER:
+                    grouped.append([])
+                grouped[-1].append(segment)
+            self._groups[dtype] = [_together(group, dtype, device) for group in grouped]
+        return self._groups[dtype]
+
+
+def _together(
+    segments: list[Segment], dtype: torch.dtype, device: torch.device
+) -> tuple[slice, Tensor]:
+    """A group of pairs as `Layout.groups` gives it; fused kernels want rows of whole 16 entries."""
+    first, last = segments[0], segments[-1]
+    total = last.start + last.length - first.start
+    bias = torch.full((total, -(-total // 16) * 16), -torch.inf, dtype=dtype, device=device)
+    for segment in segments:
+        start = segment.start - first.start
+        own = slice(start, start + segment.length)
+        hidden = _hidden(segment, device)
+        bias[own, own] = torch.zeros_like(hidden, dtype=dtype).masked_fill_(hidden, -torch.inf)
+    return slice(first.start, first.start + total), bias[:, :total]
 
 
 def _bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
@@ -165,11 +182,12 @@ def _fused(
 ) -> Tensor:
     group = query.shape[1] // key.shape[1]  # the kernels that take a mask take no grouped heads
     keys, values = (part.repeat_interleave(group, 1) for part in (key, value))
-    bias = layout.whole(query.dtype, query.device)
-    found = scaled_dot_product_attention(
-        query, keys, values, attn_mask=bias, scale=scaling, dropout_p=dropout
-    )
-    return found.transpose(1, 2)
+    attend = partial(scaled_dot_product_attention, scale=scaling, dropout_p=dropout)
+    found = [
+        attend(query[:, :, own], keys[:, :, own], values[:, :, own], attn_mask=bias)
+        for own, bias in layout.groups(query.dtype, query.device)
+    ]
+    return torch.cat(found, 2).transpose(1, 2)
 
 
 AttentionInterface.register(NAME, pair_attention)

@@ -42,8 +42,11 @@ def by_rows(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torc
     return found
 
 
-@pytest.mark.parametrize("way", ["_in_blocks", "_fused"])
-def test_equals_attention_by_rows(way: str) -> None:
+@pytest.mark.parametrize(
+    ("way", "together"), [("_in_blocks", 0), ("_fused", 8192), ("_fused", 513), ("_fused", 12)]
+)
+def test_equals_attention_by_rows(way: str, together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "TOGETHER", together)
     ours, theirs = tensors(), tensors()
     layout, scaling = Layout(SEGMENTS), SIZE**-0.5
     if way == "_fused":
@@ -74,3 +77,17 @@ def test_a_window_that_is_too_short_is_refused() -> None:
             layout=Layout(SEGMENTS),
             sliding_window=508,
         )
+
+
+@pytest.mark.parametrize(
+    ("together", "slices"), [(8192, [(0, 526)]), (12, [(0, 513), (513, 523), (523, 526)])]
+)
+def test_pairs_are_attended_together_up_to_so_many_tokens(
+    together: int, slices: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "TOGETHER", together)
+    groups = Layout(SEGMENTS).groups(torch.float32, torch.device("cpu"))
+    assert [(own.start, own.stop) for own, _ in groups] == slices
+    for own, bias in groups:
+        assert bias.shape == (own.stop - own.start,) * 2
+        assert bias.stride(0) % 16 == 0
