@@ -19,20 +19,19 @@ WARM_UP = 3
 
 
 class CapturedStep:
-    """Does `step` for batches of `size` lists; from the fourth on it replays the fourth's kernels.
+    """Does `step` for batches of one size; from the fourth on it replays the fourth's kernels.
 
     Every step counts, the first ones too. The sum that a call gives is overwritten by the next.
     """
 
-    def __init__(self, step: Step, size: int) -> None:
-        self.size = size
+    def __init__(self, step: Step) -> None:
         self._step = step
         self._done = 0
         self._aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, lists: Tensor, responses: Tensor | None) -> Tensor:
-        """The sum of the losses of one step; `lists` and `responses` are [size]."""
+        """The sum of the losses of one step; all calls have as many `lists`."""
         if self._done < WARM_UP:
             self._done += 1
             return self._warm_up(lists, responses)

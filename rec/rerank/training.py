@@ -118,7 +118,7 @@ class Trainer:
         self._optimizer = _optimizer(self.model, config)
         self._generator = torch.Generator().manual_seed(seed)
         on_gpu = features.items.device.type == "cuda"
-        self._captured = CapturedStep(self._step, config.batch_size) if on_gpu else None
+        self._captured = CapturedStep(self._step) if on_gpu else None
 
     def epoch(self, rows: Tensor) -> float:
         """One pass over the lists `rows` in a random order; the mean loss.

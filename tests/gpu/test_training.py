@@ -60,24 +60,30 @@ def test_it_learns_what_plain_steps_learn(
         torch.testing.assert_close(found, wanted, rtol=1e-2, atol=2e-3)
 
 
-def test_every_replay_draws_anew(made: World) -> None:
+@pytest.mark.parametrize("hides", [True, False])
+def test_every_replay_draws_anew(made: World, hides: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same batch, again and again, while hardly anything is learned."""
+    if not hides:
+        monkeypatch.setattr(inputs, "HIDDEN_USERS", 0.0)
+        monkeypatch.setattr(inputs, "half_hidden", lambda vectors: vectors)
     features = made.features()
     knowledge = made.told(features, "users")
-    config = ranker(batch_size=BATCH, dropout=0.3, learning_rate=1e-12)
-    losses, _ = trained(features, knowledge, config, "prm")
-    assert len(set(losses)) == len(losses)
-    again, _ = trained(features, knowledge, config, "prm")
-    assert again == pytest.approx(losses, rel=1e-5)
+    share = 0.3 if hides else 0.0
+    config = ranker(batch_size=BATCH, dropout=share, learning_rate=1e-12)
+    trainer = Trainer(features, knowledge, config, "prm", 1, features.users_of("train"))
+    trainer.model.train()
+    assert trainer.prepared is not None and trainer.prepared.first is not None
+    lists = features.rows(features.users_of("train"))[:BATCH]
+    responses = trainer.prepared.first[features.list_user[lists]]
+    step = trainer._captured
+    assert step is not None
+    first, *others = [float(step(lists, responses)) for _ in range(WARM_UP + 4)][WARM_UP:]
+    for loss in others:
+        assert (loss == pytest.approx(first, rel=1e-5)) is not hides
 
 
-def test_what_the_gpu_computes_is_what_the_processor_computes(made: World) -> None:
-    """All items of a batch there, the distinct ones here."""
-    on_gpu = made.features()
-    for kind in KINDS:
-        knowledge = made.told(on_gpu, kind)
-        trainer = Trainer(on_gpu, knowledge, ranker(), "prm", 1, on_gpu.users_of("train"))
-        items = on_gpu.items[:9]
-        for place in ("cuda", "cpu"):
-            distinct, where = inputs._distinct(items.to(place))
-            assert torch.equal(distinct[where].cpu(), items.cpu())
-        assert next(trainer.model.parameters()).is_cuda
+def test_all_items_of_a_batch_stand_for_themselves(made: World) -> None:
+    items = made.features().items[:9]
+    all_of_them, where = inputs._distinct(items)
+    assert all_of_them.numel() == items.numel()
+    assert torch.equal(all_of_them[where], items)
