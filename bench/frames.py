@@ -18,9 +18,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import polars as pl
 
 from rec.cleaning import FIRST_SECOND, KEPT, LAST_SECOND
 from rec.config import Data, Prepare
+from rec.hashing import Keys, mixed
+from rec.interactions import tie_keys
 from rec.titles import ARTICLES, ELIDED
 
 
@@ -46,7 +49,9 @@ def prepare(
     items = items[items["item"].isin(ratings["item"])].sort_values("item")
     users = pd.DataFrame({"user": np.sort(ratings["user"].unique())})
     users["split"] = split(user_ids[users["user"]], settings, seed)
-    interactions = order(ratings, settings.profile_interactions)
+    interactions = order(
+        ratings, settings.profile_interactions, *(by_id(ids, seed) for ids in (user_ids, item_ids))
+    )
     blocks = cut(interactions, settings, data.positive_rating)
     train = interactions["user"].isin(users.loc[users["split"] == "train", "user"])
     counts = interactions.loc[train, "item"].value_counts().reindex(items["item"], fill_value=0)
@@ -171,9 +176,16 @@ def split(users: npt.NDArray[np.object_], settings: Prepare, seed: int) -> pd.Se
     return pd.Series(np.where(place < settings.test_share, "test", names), dtype="str")
 
 
-def order(ratings: pd.DataFrame, profile: int) -> pd.DataFrame:
+def by_id(ids: npt.NDArray[np.object_], seed: int) -> Keys:
+    """The keys of users or items that break ties in time."""
+    return tie_keys(pl.Series(ids.tolist(), dtype=pl.String), seed)
+
+
+def order(ratings: pd.DataFrame, profile: int, users: Keys, items: Keys) -> pd.DataFrame:
     """Each interaction with its place in the user's time and its part."""
-    ordered = ratings.sort_values(["user", "timestamp", "item"], ignore_index=True)
+    tie = mixed(users[ratings["user"]] ^ mixed(items[ratings["item"]]))
+    ordered = ratings.assign(tie=tie).sort_values(["user", "timestamp", "tie"], ignore_index=True)
+    ordered = ordered.drop(columns="tie")
     of_user = ordered.groupby("user")["item"]
     ordered["position"] = of_user.cumcount().astype("int32")
     last = np.minimum((of_user.transform("size") + 1) // 2, profile)

@@ -34,8 +34,9 @@ LOSSES = ("sigmoid", "ipo", "robust", "hinge", "apo_zero", "sft")
 #: results table: as shown, by popularity, at random.
 ORDERS = ("shown", "popularity", "random")
 #: Re-rankers that no policy has a part in: they know no text, random vectors in place of the texts
-#: (a control), the items' texts, and the items' texts with each user's history as text.
-BASELINES = ("none", "noise", "items", "history")
+#: (a control), the items' texts, and these with another user's history as text (a control) or with
+#: the user's own.
+BASELINES = ("none", "noise", "items", "swapped", "history")
 #: The policy that is the base LLM.
 BASE = "0"
 #: Policies that are no round of DPO: fine-tuned on the chosen responses of the first round.

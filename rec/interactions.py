@@ -15,21 +15,31 @@ import polars as pl
 
 from rec.config import Prepare
 from rec.errors import RecError
-from rec.hashing import keyed, uniform
+from rec.hashing import Keys, keyed, keys, mixed, uniform
 
 Integers = npt.NDArray[np.int64]
 
 SPLITS = ("train", "valid", "test")
 
 
-def order_interactions(pairs: pl.DataFrame, profile_interactions: int) -> pl.DataFrame:
+def tie_keys(ids: pl.Series, seed: int) -> Keys:
+    """The keys of users, or of items, that `order_interactions` takes."""
+    return keys(keyed(f"{seed}:tie:", ids))
+
+
+def order_interactions(
+    pairs: pl.DataFrame, profile_interactions: int, users: Keys, items: Keys
+) -> pl.DataFrame:
     """Give each user's interactions (user, item, rating, timestamp) their place in time and part.
 
-    Sorted by user and `position`. Interactions of one second stand in the order of their items: a
-    total order. `profile` says whether an interaction is in the profile part, the first
+    Sorted by user and `position`. Interactions of one time stand in the order of a hash of user and
+    item, from `users` and `items` (`tie_keys`, by number): an order by the item's id, or by the row
+    of a file that is sorted by items, would be the same for all users, and tell which items come
+    next. `profile` says whether an interaction is in the profile part, the first
     min(profile_interactions, half rounded up).
     """
-    order = _order(*(pairs[name].to_numpy() for name in ("user", "timestamp", "item")))
+    columns = [pairs[name].to_numpy() for name in ("user", "timestamp", "item")]
+    order = _shuffled_ties(_order(*columns), columns, users, items)
     pairs = pairs[order]
     user = pairs["user"].to_numpy()
     starts = np.flatnonzero(np.diff(user, prepend=-1) != 0) if len(user) else order
@@ -39,6 +49,29 @@ def order_interactions(pairs: pl.DataFrame, profile_interactions: int) -> pl.Dat
     return pairs.with_columns(
         position=pl.Series(position).cast(pl.Int32), profile=pl.Series(position < most)
     )
+
+
+def _shuffled_ties(order: Integers, columns: list[Integers], users: Keys, items: Keys) -> Integers:
+    """`order` of rows by (user, timestamp, item), those of one user and time put in hash order."""
+    user, time, item = columns
+    among_ties = tied(user[order], time[order])
+    rows = order[among_ties]
+    changes = np.diff(user[rows], prepend=-1) | np.diff(time[rows], prepend=-1)
+    run = np.cumsum(changes != 0).astype(np.uint64)
+    place = mixed(users[user[rows]] ^ mixed(items[item[rows]])) >> np.uint64(32)
+    order[among_ties] = rows[np.argsort(run << np.uint64(32) | place, kind="stable")]
+    return order
+
+
+def tied(user: Integers, time: Integers) -> npt.NDArray[np.bool_]:
+    """Which of n sorted interactions, [n], stand beside one of the same user and time.
+
+    >>> tied(np.array([0, 0, 0, 1]), np.array([7, 7, 8, 8])).tolist()
+    [True, True, False, False]
+    """
+    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    either: npt.NDArray[np.bool_] = np.append(same, False) | np.append(False, same)
+    return either[: len(user)]
 
 
 def _order(*columns: Integers) -> Integers:

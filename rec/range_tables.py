@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from rec.config import SHOWN, Prepare
+from rec.hashing import Keys
 from rec.impressions import Shown, kept_rows
-from rec.interactions import order_interactions
+from rec.interactions import order_interactions, tie_keys, tied
 from rec.lists import Lists, Ranker, chosen_lists, fill_lists, list_states, own_blocks
 from rec.negatives import Seen
 from rec.ranges import Ranges
@@ -55,6 +57,7 @@ class Part:
     interactions: pl.DataFrame  # INTERACTIONS
     users: pl.DataFrame  # USERS
     lists: Made
+    tied: int  # interactions of the same user and time as another
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,11 @@ class Worker:
     seed: int
     shown: Shown | None = None  # lists as shown, which are then the only ones
 
+    @cached_property
+    def item_keys(self) -> Keys:
+        """The keys of the kept items that break ties in time."""
+        return tie_keys(self.items, self.seed)
+
     def part(self, number: int) -> Part:
         """The tables of range `number`."""
         start, end = self.ranges.starts[number : number + 2]
@@ -77,7 +85,12 @@ class Worker:
         splits = self.kept.splits.slice(start, end - start)
         pairs = self._pairs(number, self.kept.users[start:end])
         usable = pairs.filter("usable").drop("usable")
-        interactions = order_interactions(usable, self.prepare.profile_interactions)
+        interactions = order_interactions(
+            usable,
+            self.prepare.profile_interactions,
+            tie_keys(users, self.seed),
+            self.item_keys,
+        )
         if self.shown is None:
             made = self._sampled(pairs, interactions, users, splits)
         else:
@@ -88,6 +101,9 @@ class Worker:
             interactions=self._interactions_table(interactions, users),
             users=_users_table(interactions, users, splits, count),
             lists=made,
+            tied=int(
+                tied(*(interactions[name].to_numpy() for name in ("user", "timestamp"))).sum()
+            ),
         )
 
     def _pairs(self, number: int, users: Booleans) -> pl.DataFrame:

@@ -139,6 +139,11 @@ def _facts(figures: Figures) -> Grid:
         Line("Items", [f"{figures['items']:,}"]),
         Line("Density", [_percent(figures["density"])], "interactions / (users × items)"),
         Line("Days", [f"{figures['first_day']} to {figures['last_day']}"]),
+        Line(
+            "Interactions tied in time",
+            [_percent(figures["share_of_interactions_tied"])],
+            "another of the same user has the same time; their order is drawn",
+        ),
         Line("Items without a year", [_percent(figures["share_of_items_without_year"])]),
         Line("Items without categories", [_percent(figures["share_of_items_without_categories"])]),
         *(

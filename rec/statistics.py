@@ -121,7 +121,7 @@ def _figures(connection: Connection, prepared: Mapping[str, Any]) -> Figures:
         "per_item": _per_item(connection),
         "per_list": _spreads(lists),
         "popularity_baseline": {split: baseline.get(split) for split in SPLITS},
-        **_prepared(prepared, totals["lists"]),
+        **_prepared(prepared, totals["lists"], totals["interactions"]),
     }
 
 
@@ -235,7 +235,7 @@ def _per_item(connection: Connection) -> Figures:
     }
 
 
-def _prepared(prepared: Mapping[str, Any], lists: int) -> Figures:
+def _prepared(prepared: Mapping[str, Any], lists: int, interactions: int) -> Figures:
     """The rows that were read, and what was left out of ratings, items, users and lists, and why.
 
     Candidate lists are the lists of the table and those that were dropped, except for the reasons
@@ -245,6 +245,7 @@ def _prepared(prepared: Mapping[str, Any], lists: int) -> Figures:
         found = prepared["dropped"].items()
         dropped = {of: {str(why): int(n) for why, n in by.items()} for of, by in found}
         read = {name: int(prepared[name]) for name in ROWS if name in prepared}
+        tied = int(prepared["tied"]) / interactions
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecError(f"prepare.json: no counts of what was dropped ({error!r})") from error
     reasons = {why: n for why, n in dropped.get("lists", {}).items() if why not in EARLIER}
@@ -255,6 +256,7 @@ def _prepared(prepared: Mapping[str, Any], lists: int) -> Figures:
             "without_a_positive": without,
             "share_without_a_positive": rounded(without / candidates),
         },
+        "share_of_interactions_tied": rounded(tied),
         "rows_read": read,
         "dropped": dropped,
     }

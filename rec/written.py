@@ -26,7 +26,7 @@ class Written:
         self.lists: Counter[str] = Counter()  # by split
         self.dropped: Counter[str] = Counter()  # lists by reason
         self.left_out: Counter[str] = Counter()  # items of shown lists by reason
-        self.interactions = self.positives = 0
+        self.interactions = self.tied = self.positives = 0
 
     def add(self, part: Part) -> None:
         """Count a range but for its lists."""
@@ -34,6 +34,7 @@ class Written:
         self.dropped.update(part.lists.dropped)
         self.left_out.update(part.lists.left_out)
         self.interactions += len(part.interactions)
+        self.tied += part.tied
 
     def add_lists(self, lists: pl.DataFrame) -> None:
         """Count lists."""
@@ -44,6 +45,7 @@ class Written:
         """The counts by name."""
         return {
             "interactions": self.interactions,
+            "tied": self.tied,
             "users": {split: self.users[split] for split in SPLITS},
             "lists": {split: self.lists[split] for split in SPLITS},
             "positives_per_list": round(self.positives / self.lists.total(), 4),

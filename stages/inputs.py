@@ -19,11 +19,12 @@ from rec.rerank.features import (
     Knowledge,
     build_features,
     item_knowledge,
+    of_other_users,
     random_knowledge,
     user_knowledge,
 )
 from rec.rerank.ranking import positive_rows
-from rec.rerank.variants import HISTORY, NOISE, NONE, is_policy
+from rec.rerank.variants import HISTORY, NOISE, NONE, SWAPPED, is_policy
 from rec.seeds import derive_seed
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_protocols, read_table
 
@@ -91,10 +92,12 @@ def knowledge(built: Features, variant: str, params: Params, seed: int) -> Knowl
     items = item_knowledge(built, read_vectors(layout.ITEM_VECTORS))
     if told:
         return policy_knowledge(built, variant, params)
-    if variant == HISTORY:
-        return user_knowledge(built, items, read_vectors(layout.HISTORY_VECTORS), prompts())
+    drawn = derive_seed(params.seed, seed)
     if variant == NOISE:
-        return random_knowledge(built, items.dimension, derive_seed(params.seed, seed))
+        return random_knowledge(built, items.dimension, drawn)
+    if variant in (HISTORY, SWAPPED):
+        own = user_knowledge(built, items, read_vectors(layout.HISTORY_VECTORS), prompts())
+        return own if variant == HISTORY else of_other_users(own, drawn)
     return items
 
 

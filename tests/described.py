@@ -17,12 +17,14 @@ from rec.tables import INTERACTIONS, ITEMS, LISTS, USERS, Schema, TablePaths, wr
 CLEAN: Mapping[str, Any] = {
     "ratings": 100,
     "protocols": ["popularity"],
+    "tied": 2,
     "dropped": {"ratings": {}, "items": {}, "users": {}, "lists": {}},
 }
 #: With faults of all relations.
 FAULTY: Mapping[str, Any] = {
     "ratings": 31_415,
     "protocols": ["popularity", "uniform"],
+    "tied": 2,
     "dropped": {
         "ratings": {"exact duplicate": 271, "rating out of range": 82},
         "items": {"never rated": 7},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -184,3 +185,17 @@ def regular(users: int = 40, interactions: int = 12, rating: float = 5.0) -> lis
 
 
 FILMS = items_of(*(f"i{i:02}" for i in range(25)))
+
+
+def tie(user: str, item: str) -> int:
+    """What orders the interactions of one time: SplitMix64 of SHA-256s, written anew."""
+
+    def key(name: str) -> int:
+        return int(hashlib.sha256(f"{SEED}:tie:{name}".encode()).hexdigest()[:16], 16)
+
+    def mix(z: int) -> int:
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        return z ^ (z >> 31)
+
+    return mix(key(user) ^ mix(key(item)))

@@ -248,7 +248,7 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
     "unknown baseline": (
         "baselines",
         ["none", "popularity"],
-        "baselines: 'popularity' is not allowed; use none or noise or items or history",
+        "baselines: 'popularity' is not allowed; use none or noise or items or swapped or history",
     ),
     "baseline twice": (
         "baselines",

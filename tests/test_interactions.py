@@ -5,21 +5,35 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import replace
+from random import Random
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rec.errors import RecError
-from rec.interactions import choose_users, order_interactions, require_splits, split_users
-from tests.prepared import FILMS, PREPARE, SEED, prepare_rows, regular
+from rec.interactions import (
+    choose_users,
+    order_interactions,
+    require_splits,
+    split_users,
+    tie_keys,
+    tied,
+)
+from tests.prepared import FILMS, PREPARE, SEED, prepare_rows, regular, tie
 
 #: Distinct pairs of user and item with a rating and a time that is often the same.
 PAIRS = st.dictionaries(
     st.tuples(st.integers(0, 5), st.integers(0, 20)),
     st.tuples(st.integers(1, 5), st.integers(0, 4)),
     max_size=60,
+)
+
+
+KEYS = tuple(
+    tie_keys(pl.Series([str(number) for number in range(count)]), SEED) for count in (6, 21)
 )
 
 
@@ -40,17 +54,40 @@ def test_order_and_profile_part(pairs: dict[tuple[int, int], tuple[int, int]], m
     for user in range(6):
         own = [(second, item, rating) for (u, item), (rating, second) in pairs.items() if u == user]
         profile = min(most, (len(own) + 1) // 2)
+        own.sort(key=lambda each: (each[0], tie(str(user), str(each[1]))))
         expected += [
             (user, item, rating, second, position, position < profile)
-            for position, (second, item, rating) in enumerate(sorted(own))
+            for position, (second, item, rating) in enumerate(own)
         ]
-    assert order_interactions(table(pairs), most).rows() == expected
+    assert order_interactions(table(pairs), most, *KEYS).rows() == expected
 
 
-def test_ties_in_time_stand_in_the_order_of_items() -> None:
-    rows = order_interactions(table({(0, 9): (1, 5), (0, 2): (1, 5), (0, 3): (1, 4)}), 30)
-    assert rows["item"].to_list() == [3, 2, 9]
-    assert rows["profile"].to_list() == [True, True, False]
+@given(PAIRS, st.randoms(use_true_random=False))
+def test_order_is_that_of_the_data_whatever_the_rows(
+    pairs: dict[tuple[int, int], tuple[int, int]], random: Random
+) -> None:
+    shuffled = list(pairs.items())
+    random.shuffle(shuffled)
+    once, again = (order_interactions(table(made), 3, *KEYS) for made in (pairs, dict(shuffled)))
+    assert once.equals(again)
+
+
+def test_ties_in_time_tell_nothing_of_the_item() -> None:
+    """Of 20 items that each of 2,000 users takes at one time, each is as often first as last."""
+    pairs = {(user, item): (5, 0) for user in range(2000) for item in range(20)}
+    ids = people(2000), pl.Series([f"i{number}" for number in range(20)])
+    found = order_interactions(table(pairs), 30, *(tie_keys(each, SEED) for each in ids))
+    items = found["item"].to_numpy().reshape(2000, 20).astype(int)
+    assert np.abs(items.mean(0) - 9.5).max() < 5 * 5.77 / 2000**0.5
+    follows = (np.diff(items) > 0).mean()
+    assert follows == pytest.approx(0.5, abs=0.02)
+    successor = (np.diff(items) == 1).mean()
+    assert successor == pytest.approx(1 / 20, abs=0.01)
+
+
+def test_tied_interactions_are_counted_on_both_sides() -> None:
+    found = tied(np.array([0, 0, 0, 1, 1]), np.array([7, 8, 8, 8, 9]))
+    assert found.tolist() == [False, True, True, False, False]
 
 
 def test_split_is_a_hash_of_the_user() -> None:

@@ -27,6 +27,7 @@ from tests.prepared import (
     prepare_rows,
     ratings_of,
     regular,
+    tie,
 )
 
 #: user, item, rating, timestamp
@@ -92,16 +93,18 @@ def test_lists_are_the_plain_ones(rows: list[Known], knob: Prepare) -> None:
             histories[user].append((second, item, rating))
     catalogue = {item for own in histories.values() if len(own) > 1 for _, item, _ in own}
     expected, dropped = [], Counter[str]()
-    for user, history in sorted((u, sorted(h)) for u, h in histories.items() if len(h) > 1):
-        own, start = knob.list_interactions, min(30, (len(history) + 1) // 2)
+    for user, own in histories.items():
+        own.sort(key=lambda row: (row[0], tie(user, row[1])))
+    for user, history in sorted((u, h) for u, h in histories.items() if len(h) > 1):
+        size, start = knob.list_interactions, min(30, (len(history) + 1) // 2)
         made = 0
-        for block, place in enumerate(range(start, len(history), own)):
-            cells = history[place : place + own]
-            if len(cells) < own:
+        for block, place in enumerate(range(start, len(history), size)):
+            cells = history[place : place + size]
+            if len(cells) < size:
                 dropped["short last block"] += 1
             elif all(rating < 4 for _, _, rating in cells):
                 dropped["without a positive"] += 1
-            elif len(catalogue - seen[user]) < knob.list_size - own:
+            elif len(catalogue - seen[user]) < knob.list_size - size:
                 dropped["too few items left as negatives"] += 1
             elif made == knob.lists_per_user:
                 dropped["beyond prepare.lists_per_user"] += 1
@@ -135,7 +138,7 @@ def test_lists_are_the_plain_ones(rows: list[Known], knob: Prepare) -> None:
     assert users["without a list"] == long - len(result.users)
     assert users["too few interactions"] == len(seen) - long
     for user, items in result.interactions.group_by("user").agg("item").rows():
-        assert items == [item for _, item, _ in sorted(histories[user])]
+        assert items == [item for _, item, _ in histories[user]]
 
 
 def test_items_stand_by_popularity_over_train_users() -> None:

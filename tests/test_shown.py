@@ -54,7 +54,9 @@ def prepared(size: int = 10, most: int | None = None, profile: int = 30) -> Prep
 def interactions_of(times: dict[int, list[int]], profile: int = 30) -> pl.DataFrame:
     """Each user's interactions with items 0, 1, ... at these times."""
     rows = [(user, n, 5.0, time) for user, own in times.items() for n, time in enumerate(own)]
-    return order_interactions(pl.DataFrame(rows, schema=PAIRS, orient="row"), profile)
+    most = max(map(len, times.values()), default=0)
+    keys = (np.arange(count, dtype=np.uint64) for count in (max(times, default=0) + 1, most))
+    return order_interactions(pl.DataFrame(rows, schema=PAIRS, orient="row"), profile, *keys)
 
 
 def cells_of(name: str, labels: str, time: int, user: int = 0) -> list[Cell]:

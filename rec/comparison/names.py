@@ -18,8 +18,9 @@ LABELS = {
     "none": "No knowledge",
     "noise": "Random vectors",
     "items": "Item text only",
+    "swapped": "Another user's history",
     "history": "History text, no LLM",
-    "base": "Base LLM (KAR)",
+    "base": "Base LLM",
     "sft": "Fine-tuned on chosen",
 }
 BEST_LABEL = "Best of N (sees labels)"

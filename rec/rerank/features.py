@@ -286,6 +286,19 @@ def user_knowledge(
     )
 
 
+def of_other_users(knowledge: Knowledge, seed: int) -> Knowledge:
+    """Every user with the text of another one, drawn anew for each seed: a control.
+
+    What is left of a text's worth with another's is not what it says of its user. For knowledge
+    with one text per user; with a single user there is no other.
+    """
+    assert knowledge.users is not None
+    circle = np.random.default_rng(seed).permutation(len(knowledge.users))
+    other = np.empty_like(circle)
+    other[circle] = np.roll(circle, 1)
+    return replace(knowledge, users=knowledge.users[_tensor(other)])
+
+
 def random_knowledge(features: Features, dimension: int, seed: int) -> Knowledge:
     """Random unit vectors in place of all texts, the control of the comparison.
 

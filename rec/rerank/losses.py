@@ -29,17 +29,31 @@ def log_likelihood(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def listwise(scores: Tensor, labels: Tensor) -> Tensor:
-    """Listwise softmax loss: PRM's (arXiv 1904.06813, section 4.5), minus the log-likelihood."""
+    """Listwise softmax loss, minus the log-likelihood: every list counts the same."""
     return -log_likelihood(scores, labels)
+
+
+def likelihood_of_clicks(scores: Tensor, labels: Tensor) -> Tensor:
+    """PRM's loss (arXiv 1904.06813, section 4.5): minus the sum of the positives' log softmax.
+
+    A list counts as many times as it has positives; graded labels weigh in proportion.
+
+    Two equal scores, both liked: log 2 for each.
+
+    >>> import torch
+    >>> likelihood_of_clicks(torch.zeros(1, 2), torch.tensor([[1.0, 1.0]]))
+    tensor([1.3863])
+    """
+    return labels.sum(-1) * listwise(scores, labels)
 
 
 def attention_rank(scores: Tensor, labels: Tensor) -> Tensor:
     """Attention rank loss of DLCM (arXiv 1804.05936, section 4.4); SetRank is trained with it too.
 
     The cross-entropy of each item's share of attention: the labels' shares are uniform over the
-    positives (graded ones weigh in proportion), the scores' shares are their softmax. KAR's code
-    cuts both at scores of 0, below which an item has no gradient; the softmax does not. 0 without a
-    positive.
+    positives (graded ones weigh in proportion, in the paper as exp(label)), the scores' shares are
+    their softmax. KAR's code cuts both at scores of 0, below which an item has no gradient; the
+    softmax does not. 0 without a positive.
 
     Two equal scores, the second liked: each has share 1/2 of a wanted 0 and 1, 2 log 2 in all.
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from rec.config import Ranker
 from rec.rerank.attention import Block, sinusoids
 from rec.rerank.dropout import dropout
-from rec.rerank.losses import listwise
+from rec.rerank.losses import likelihood_of_clicks
 
 
 class PRM(nn.Module):
@@ -24,7 +24,7 @@ class PRM(nn.Module):
     Parameters, with h = hidden: h² of positions, 8h² + 11h per block, h + 1 of the score.
     """
 
-    loss = staticmethod(listwise)
+    loss = staticmethod(likelihood_of_clicks)
 
     def __init__(self, config: Ranker) -> None:
         super().__init__()

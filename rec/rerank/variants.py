@@ -21,6 +21,7 @@ from rec.tables import NO_BACKBONE, NO_SAMPLE, NO_SEED, RUNS
 NONE = "none"  # no text at all
 NOISE = "noise"  # random vectors in place of the texts
 ITEMS = "items"  # the items' texts
+SWAPPED = "swapped"  # the items' texts, and the history of another user as text
 HISTORY = "history"  # the items' texts, and each user's history as text
 POPULARITY = "popularity"  # no re-ranker: by interactions of train users
 SHOWN = "shown"  # no re-ranker: the order in which the lists were shown

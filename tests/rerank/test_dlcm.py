@@ -26,7 +26,7 @@ def test_equals_the_paper_written_out() -> None:
             for unit in range(2):
                 own = slice(8 * unit, 8 * unit + 8)
                 gate = torch.tanh(weights[own] @ context + bias[own])
-                score = score + model.weigh.weight[unit] @ (outputs[place] * gate)
+                score = score + model.weigh.weight[0, unit] * (outputs[place] @ gate)
             torch.testing.assert_close(found[row, place], score, atol=1e-6, rtol=1e-5)
 
 

@@ -20,7 +20,7 @@ def block(h: int) -> int:
 
 
 MODELS = {
-    "dlcm": lambda h, layers: 6 * h**2 + 6 * h + 2 * h**2 + 2 * h + 2 * h,
+    "dlcm": lambda h, layers: 6 * h**2 + 6 * h + 2 * h**2 + 2 * h + 2,
     "prm": lambda h, layers: h**2 + layers * block(h) + h + 1,
     "setrank": lambda h, layers: layers * block(h) + h**2 + 2 * h + 1,
     "mir": lambda h, layers: (

@@ -51,11 +51,12 @@ class TestVariants:
 
     @pytest.mark.parametrize("name", ["2", "best", "-1", "sft", "popularity", "shown", "", "01"])
     def test_others_are_refused(self, name: str) -> None:
-        with pytest.raises(RecError, match="use one of none, noise, items, history, 0, 1"):
+        with pytest.raises(RecError, match="use one of none, noise, items, swapped, history, 0, 1"):
             is_policy(name, ["0", "1"])
 
     def test_each_has_its_name(self) -> None:
-        assert (variants.NONE, variants.NOISE, variants.ITEMS, variants.HISTORY) == BASELINES
+        names = variants.NONE, variants.NOISE, variants.ITEMS, variants.SWAPPED, variants.HISTORY
+        assert names == BASELINES
         assert (variants.SHOWN, variants.POPULARITY, variants.RANDOM) == ORDERS
 
 
