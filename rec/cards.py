@@ -9,11 +9,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rec.align.origin import origin
 from rec.comparison.names import label, slug
-from rec.comparison.result import Comparison
+from rec.comparison.result import Comparison, Estimate
 from rec.config import BASE, Params, protocols
 from rec.outcomes import Outcome
 from rec.pair_metrics import MEASURES
-from rec.results import heading, level, summary
+from rec.results import count, heading, level, summary
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class Ranker:
     seed: int
     parameters: int
     training: dict[str, Any]  # curve and best epoch
+    #: NDCG@5 on test users by protocol, of this backbone and seed alone. The model of a protocol
+    #: is trained on its lists; the one that is passed on is that of the first.
+    own: dict[str, Estimate]
 
 
 def adapter_card(params: Params, comparison: Comparison, adapter: Adapter) -> str:
@@ -46,6 +49,7 @@ def adapter_card(params: Params, comparison: Comparison, adapter: Adapter) -> st
         params=params,
         comparison=comparison,
         slug=name,
+        mark="this model",
         title=f"{params.llm.name}, {label(name)}, {params.data.name}",
         adapter=adapter,
         round=found.round_,
@@ -63,6 +67,7 @@ def ranker_card(params: Params, comparison: Comparison, ranker: Ranker) -> str:
         params=params,
         comparison=comparison,
         slug=name,
+        mark="this model among them",
         title=f"{ranker.backbone.upper()} with {label(name)}, {params.data.name}",
         ranker=ranker,
         protocol=protocols(params.data, params.prepare)[0],
@@ -74,5 +79,6 @@ def _rendered(template: str, **known: Any) -> str:
     cards = Environment(
         loader=loader, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    cards.globals |= {"heading": heading, "label": label, "level": level, "summary": summary}
+    used = (count, heading, label, level, summary)
+    cards.globals |= {function.__name__: function for function in used}
     return cards.get_template(template).render(**known).rstrip() + "\n"

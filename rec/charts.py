@@ -15,8 +15,8 @@ import polars as pl
 
 from rec.comparison.names import BEST_SLUG, round_number
 from rec.comparison.result import Estimate
-from rec.config import FINE_TUNED, ORDERS
-from rec.results import BASE, Row
+from rec.config import BASE_NAME, FINE_TUNED, ORDERS
+from rec.results import Row
 
 Spec = dict[str, Any]
 
@@ -36,7 +36,7 @@ OF_PREFERENCE = ("loss", "accuracy", "margin", "reward")
 def values_chart(table: list[Row]) -> Spec:
     """NDCG@5 of every variant as a dot with its interval; a dashed line at the base LLM's value."""
     points = [_point(row, row.ndcg, 1) for row in table]
-    return _dots(points, "NDCG@5", [row.ndcg.value for row in table if row.slug == BASE])
+    return _dots(points, "NDCG@5", [row.ndcg.value for row in table if row.slug == BASE_NAME])
 
 
 def differences_chart(table: list[Row]) -> Spec:
@@ -53,7 +53,7 @@ def _point(row: Row, found: Estimate | None, scale: int) -> dict[str, Any]:
 def _kind(slug: str) -> str:
     if round_number(slug) is not None:
         return "DPO4Rec"
-    named = {BASE: "Base LLM", BEST_SLUG: "Upper bound", **dict.fromkeys(ORDERS, "Order")}
+    named = {BASE_NAME: "Base LLM", BEST_SLUG: "Upper bound", **dict.fromkeys(ORDERS, "Order")}
     return "Fine-tuned" if slug in FINE_TUNED else named.get(slug, "No LLM")
 
 

@@ -39,6 +39,8 @@ ORDERS = ("shown", "popularity", "random")
 BASELINES = ("none", "noise", "items", "swapped", "history")
 #: The policy that is the base LLM.
 BASE = "0"
+#: What the base LLM is called among the variants of the comparison (`names.slug`) and in commands.
+BASE_NAME = "base"
 #: Policies that are no round of DPO: fine-tuned on the chosen responses of the first round.
 FINE_TUNED = ("sft",)
 #: Re-ranking models, as their papers define them (`rec.rerank`).

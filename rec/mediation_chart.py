@@ -24,6 +24,7 @@ from rec.mediation.links import (
     VALIDATION,
     Link,
 )
+from rec.report_grid import minus
 
 Spec = dict[str, Any]
 
@@ -130,6 +131,6 @@ def figure(one: Link) -> str:
 def number_text(number: float, unit: str) -> str:
     """A number in its unit: points with a sign and two digits, anything else with three digits."""
     if unit.endswith("points"):
-        return f"{round(number, 2) + 0.0:+.2f}".replace("-", "−")
-    text = f"{round(number, 3) + 0.0:.3f}".replace("-", "−")
+        return minus(f"{round(number, 2) + 0.0:+.2f}")
+    text = minus(f"{round(number, 3) + 0.0:.3f}")
     return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text

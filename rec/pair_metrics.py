@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from rec.distributions import rounded
+
 #: Why a pair could not be: no response fits in length, a margin that is not above the minimum, more
 #: pairs than the maximum.
 OF_PAIRS = ("length", "margin", "maximum")
@@ -15,7 +17,6 @@ OF_PAIRS = ("length", "margin", "maximum")
 #: ones; or no pair could be.
 OF_USERS = ("one_response", "degenerate", "identical", *OF_PAIRS)
 QUANTILES = {"p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9}
-DIGITS = 6
 #: The names of `pairs.measure` in texts, and the unit of a difference.
 MEASURES = {
     "ndcg@5": "NDCG@5",
@@ -61,7 +62,7 @@ def pair_metrics(pairs: pl.DataFrame, tally: Tally) -> dict[str, Any]:
 
 def _spread(values: pl.Series) -> dict[str, float | None]:
     quantiles = {name: values.quantile(at, "linear") for name, at in QUANTILES.items()}
-    return {name: _rounded(value) for name, value in {"mean": values.mean(), **quantiles}.items()}
+    return _each_rounded({"mean": values.mean(), **quantiles})
 
 
 def _lengths(pairs: pl.DataFrame) -> dict[str, float | None]:
@@ -79,8 +80,8 @@ def _lengths(pairs: pl.DataFrame) -> dict[str, float | None]:
         chosen_shorter=(chosen < rejected).mean(),
         correlation_with_margin=pl.corr(chosen - rejected, "margin").fill_nan(None),
     )
-    return {name: _rounded(value) for name, value in found.row(0, named=True).items()}
+    return _each_rounded(found.row(0, named=True))
 
 
-def _rounded(value: Any) -> float | None:
-    return None if value is None else round(float(value), DIGITS) + 0.0  # never -0.0
+def _each_rounded(values: dict[str, Any]) -> dict[str, float | None]:
+    return {name: None if value is None else rounded(value) for name, value in values.items()}

@@ -28,7 +28,6 @@ from rec.report_browser import as_json, browser
 from rec.report_comparison import (
     Tile,
     comparisons_grid,
-    minus,
     protocol_charts,
     protocol_sections,
     secondary_grid,
@@ -36,7 +35,9 @@ from rec.report_comparison import (
     tiles,
 )
 from rec.report_data import data_section
+from rec.report_grid import minus
 from rec.report_mediation import first_broken, mediation_section
+from rec.report_metrics import metric_grids
 from rec.report_tables import (
     Run,
     chain,
@@ -107,6 +108,7 @@ def _sections(run: Run) -> dict[str, Any]:
     return {
         "tiles": [*tiles(comparison), *_broken_tile(run)],
         "protocols": protocol_sections(comparison),
+        "all_metrics": metric_grids(comparison, run.figures),
         "comparisons": comparisons_grid(comparison.primary),
         "secondary": secondary_grid(comparison),
         "slices": slices_grid(comparison),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rec.config import FINE_TUNED, Align
 from rec.outcomes import HeldOut, Outcome, Share
-from rec.report_grid import DASH, Grid, Line
+from rec.report_grid import DASH, Grid, Line, minus
 
 #: What `align.loss` is called; the keys are `rec.config.LOSSES`.
 LOSSES = {
@@ -110,4 +110,4 @@ def judged(share: Share) -> str:
 
 def signed(value: float) -> str:
     """A number with its sign, to three digits."""
-    return f"{value + 0.0:+.3g}".replace("-", "−")
+    return minus(f"{value + 0.0:+.3g}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from rec import charts
 from rec.comparison.names import BEST_SLUG, label, round_number
 from rec.comparison.result import SECONDARY, Comparison, Difference, Estimate, Family
-from rec.report_grid import DASH, Grid, Line
+from rec.config import BASE_NAME
+from rec.report_grid import DASH, Grid, Line, minus
 from rec.results import (
     AGAINST,
-    BASE,
     Row,
     count,
     heading,
@@ -45,8 +44,9 @@ NOTES = {
     "none": "a re-ranker that reads no text",
     "noise": "a control: noise in place of the texts",
     "items": "the items' texts, nothing of the user",
+    "swapped": "a control: what another user rated, as text",
     "history": "what the user rated, as text: the bar for an LLM",
-    BASE: "what the LLM writes before any alignment",
+    BASE_NAME: "what the LLM writes before any alignment",
     "sft": "a control: the LLM trained on chosen texts alone",
     BEST_SLUG: "an upper bound, see below",
 }
@@ -133,11 +133,6 @@ def _note(slug: str) -> str:
 
 def _parts(text: str) -> list[str]:
     return minus(text).split(" ", maxsplit=1)
-
-
-def minus(text: str) -> str:
-    """A text with minus signs in place of the hyphens before its numbers."""
-    return re.sub(r"(?<![\w.])-(?=[\d.])", "−", text)
 
 
 def _direction(estimate: Estimate) -> str:

@@ -20,7 +20,7 @@ from rec.outcomes import Outcome
 from rec.pair_metrics import MEASURES
 from rec.report_alignment import judged, signed
 from rec.report_browser import Browsed
-from rec.report_grid import DASH, Grid, Line
+from rec.report_grid import DASH, Grid, Line, minus
 from rec.report_texts import held_out_figures
 from rec.results import Row, points, rows, texts
 
@@ -134,7 +134,7 @@ def _counts(numbers: Mapping[int, int]) -> dict[str, str]:
 def _final(row: Row) -> str:
     if row.vs_base is None:
         return DASH
-    return f"{points(row.vs_base).replace('-', '−')}, {row.verdict}"
+    return f"{minus(points(row.vs_base))}, {row.verdict}"
 
 
 def training_grid(training: Mapping[tuple[str, str], Sequence[Any]], protocol: str) -> Grid:

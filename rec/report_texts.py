@@ -9,7 +9,7 @@ import polars as pl
 
 from rec.charts import SIDES, Spec, intervals, shares_chart
 from rec.errors import RecError
-from rec.report_grid import DASH, Grid, Line
+from rec.report_grid import DASH, Grid, Line, minus
 
 #: What the figures of `rec.pair_metrics` say that their names do not.
 PAIR_NOTES = {
@@ -109,7 +109,7 @@ def _flat(value: Any, name: str) -> list[tuple[str, str]]:
         return [pair for key, part in parts for pair in _flat(part, key.replace("_", " "))]
     if isinstance(value, float):
         text = f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-        return [(name, text.replace("-", "−"))]
+        return [(name, minus(text))]
     if isinstance(value, int) and not isinstance(value, bool):
         return [(name, f"{value:,}")]
     return [(name, value)] if isinstance(value, str) else []

@@ -11,13 +11,18 @@ import polars as pl
 from rec.comparison.names import BEST_SLUG, label, last_round, round_number
 from rec.comparison.power import SHARE
 from rec.comparison.result import Comparison, Difference, Estimate
+from rec.comparison.significance import LEVEL
+from rec.config import BASE_NAME
 from rec.errors import RecError
 
 WIDTH = 100  # columns of a terminal
 NDCG, MAP = "ndcg@5", "map@5"
-BASE = "base"
 #: What the summary compares with.
-AGAINST = {BASE: "the base LLM", "history": "history text without an LLM", "none": "no knowledge"}
+AGAINST = {
+    BASE_NAME: "the base LLM",
+    "history": "history text without an LLM",
+    "none": "no knowledge",
+}
 #: How the lists were made, as headings.
 PROTOCOLS = {
     "popularity": "Negatives by popularity",
@@ -85,8 +90,8 @@ def rows(comparison: Comparison, protocol: str) -> list[Row]:
                 label=label(name),
                 ndcg=ndcg.values[name],
                 map=precision.values[name],
-                vs_base=None if name == BASE else ndcg.to_base[name],
-                test=ndcg.comparison(name, BASE) or ndcg.comparison(BASE, name),
+                vs_base=None if name == BASE_NAME else ndcg.to_base[name],
+                test=ndcg.comparison(name, BASE_NAME) or ndcg.comparison(BASE_NAME, name),
             )
             for name in comparison.variants
         ]
@@ -248,7 +253,7 @@ def main_differences(comparison: Comparison) -> list[Difference]:
     Those that were compared, at least one. Raises RecError where none was.
     """
     last = last_round(comparison.variants)
-    subject = BASE if last is None else last
+    subject = BASE_NAME if last is None else last
     wanted = [(subject, name) for name in AGAINST if name != subject]
     found = [comparison.primary.comparison(*pair) for pair in wanted]
     differences = [d for d in found if d is not None]
@@ -266,7 +271,7 @@ def _protocol(comparison: Comparison) -> str:
 
 
 def _name(slug: str) -> str:
-    if slug == BASE:
+    if slug == BASE_NAME:
         return "the base LLM"
     return f"the LLM after {count(round_number(slug) or 0, 'round')} of DPO"
 
@@ -285,14 +290,18 @@ def _power_note(comparison: Comparison, first: Difference) -> str:
     power = comparison.power
     if power is None or first.significant or (power.of, power.to) != (first.of, first.to):
         return ""
-    needed = "more seeds, whatever the users"
+    number, seeds = len(comparison.primary.comparisons), count(power.seeds, "seed")
+    found = "no difference"
+    wanted = f"no number of users is enough with {seeds}: seeds are what is short"
+    if power.detectable is not None:
+        found = f"a difference of {100 * power.detectable:.2f} points or more"
     if power.users_needed is not None:
-        needed = count(power.users_needed, "user")
+        wanted = f"it takes {count(power.users_needed, 'user')} with {seeds}"
     return (
-        f" {count(power.users, 'user')} and {count(power.seeds, 'seed')} can show a first "
-        f"difference of {100 * power.detectable:.2f} points or more at 80% power, by the spread "
-        f"that was seen and without correction; to show {SHARE:.1%} of the base LLM's value "
-        f"({100 * power.sought:.2f} points) would take {needed}."
+        f" By the spread that was seen, {count(power.users, 'user')} and {seeds} can show {found} "
+        f"from {AGAINST[first.to]} with 80% power at the level of {LEVEL / number:.2g} (0.05 "
+        f"corrected for {count(number, 'comparison')}); to show {SHARE:.1%} of the base LLM's "
+        f"value ({100 * power.sought:.2f} points), {wanted}."
     )
 
 

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from rec import layout
 from rec.cards import Adapter, Ranker, adapter_card, ranker_card
-from rec.comparison.result import Comparison, read_comparison
+from rec.comparison.result import Comparison, Estimate, read_comparison
+from rec.comparison.single import own_values
 from rec.config import Params, protocols
 from rec.files import atomic_path, read_json, sha256
 from rec.outcomes import read_outcome
 from rec.rerank.reranker import load
+from rec.results import NDCG
+from rec.tables import USER_METRICS, read_table
 from stages.runner import stage
 
 CARD = "README.md"
@@ -44,11 +47,22 @@ def write_ranker(params: Params, comparison: Comparison, policy: str, folder: Pa
     described = read_json(layout.training(policy, backbone, seed))
     main_protocol = protocols(params.data, params.prepare)[0]
     parameters = sum(p.numel() for p in load(weights, "cpu").parameters())
-    ranker = Ranker(policy, backbone, seed, parameters, described["protocols"][main_protocol])
+    training = described["protocols"][main_protocol]
+    own = own_ndcg(params, comparison, (policy, backbone, seed))
+    ranker = Ranker(policy, backbone, seed, parameters, training, own)
     folder.mkdir()
     for path in (weights, weights.with_suffix(".json")):
         shutil.copyfile(path, folder / f"model{path.suffix}")
     (folder / CARD).write_text(ranker_card(params, comparison, ranker), encoding="utf-8")
+
+
+def own_ndcg(
+    params: Params, comparison: Comparison, run: tuple[str, str, int]
+) -> dict[str, Estimate]:
+    """A run's own NDCG@5 on test users by protocol, with as many resamples as the comparison."""
+    users = read_table(layout.USER_METRICS, USER_METRICS)
+    drawn = (comparison.bootstrap, params.seed)
+    return own_values(users, run, comparison.protocols, NDCG, *drawn)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def main(params: Params) -> None:
     beta = params.align.beta
     found = figures(
         comparison,
+        tables.users,
         {policy: read_json(layout.identifiability(policy)) for policy in params.policies},
         {policy: read_json(layout.sampling_metrics(policy)) for policy in params.policies},
         {policy: read_outcome(layout.alignment_summary(policy), beta) for policy in aligned},

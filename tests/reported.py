@@ -31,6 +31,7 @@ from tests.synthetic_run import (
     params_file,
     rejects_table,
     trained,
+    user_metrics,
 )
 
 HOSTILE = "<script>alert(1)</script> & </script><img src=x onerror=alert(2)> <!-- {{ 7*7 }} '\""
@@ -64,7 +65,13 @@ def make_run(
     return Run(
         params=params,
         comparison=compared,
-        figures=figures(compared, texts, {p: health() for p in policies}, outcomes),
+        figures=figures(
+            compared,
+            user_metrics(rounds, fine_tuned),
+            texts,
+            {p: health() for p in policies},
+            outcomes,
+        ),
         reward_curves=reward_curves(rewards),
         alignment_curves=pl.concat([empty, *(t.select(empty.columns) for t in lit)]),
         outcomes=outcomes,

@@ -47,7 +47,7 @@ ROOT = Path(__file__).parents[1]
 SEEDS = [1, 2]
 BACKBONES = ["dlcm", "prm"]
 ORDERS = ["popularity", "random"]
-BASELINES = ["none", "noise", "items", "history"]
+BASELINES = ["none", "noise", "items", "swapped", "history"]
 
 
 def policies_of(rounds: int, fine_tuned: bool) -> list[str]:
@@ -77,6 +77,12 @@ def comparison(rounds: int = 2, fine_tuned: bool = False, told: int = 1) -> Comp
     """The comparison of the run that `write_run` writes."""
     variants = [*ORDERS, *BASELINES, *policies_of(rounds, fine_tuned)]
     return random_comparison(variants, Draws(200, 199, 7), told=told)
+
+
+@cache
+def user_metrics(rounds: int = 2, fine_tuned: bool = False) -> pl.DataFrame:
+    """The metrics of single users that `comparison` is made from, of one response each."""
+    return random_tables([*ORDERS, *BASELINES, *policies_of(rounds, fine_tuned)]).users
 
 
 def curve(start: float) -> list[dict[str, float]]:
@@ -207,13 +213,8 @@ def browsed(
             run.variant: table
             for run, table in random_runs(variants, backbones=backbones, seeds=seeds)
         },
-        metrics=_user_metrics(tuple(variants)),
+        metrics=user_metrics(rounds, fine_tuned),
     )
-
-
-@cache
-def _user_metrics(variants: tuple[str, ...]) -> pl.DataFrame:
-    return random_tables(variants).users
 
 
 def rejects_table(text: str = "196, 242, 3") -> pl.DataFrame:

@@ -6,9 +6,10 @@ import pytest
 import yaml
 
 from rec.cards import Adapter, Ranker, adapter_card, ranker_card
+from rec.comparison.result import Estimate
 from rec.config import Params
 from rec.params import load_params
-from rec.results import summary
+from rec.results import level, summary
 from tests.aligned import outcome
 from tests.synthetic_run import comparison, curve, pair_figures, params_file
 
@@ -26,7 +27,8 @@ def adapter(policy: str = "2", pairs: int = 10) -> Adapter:
 
 def ranker() -> Ranker:
     training = {"best_epoch": 5, "valid_ndcg@5": 0.78, "curve": curve(0.73)}
-    return Ranker("2", "dlcm", 1, 123_456, training)
+    own = {"popularity": Estimate(0.61234, 0.58, 0.64), "uniform": Estimate(0.7, 0.65, 0.75)}
+    return Ranker("2", "dlcm", 1, 123_456, training, own)
 
 
 def header(card: str) -> dict[str, object]:
@@ -83,6 +85,23 @@ def test_ranker_says_how_it_was_trained(params: Params) -> None:
     assert "NDCG@5 0.7800" in card
 
 
+def test_ranker_says_what_it_reaches_itself(params: Params) -> None:
+    """Its own values stand apart from the experiment's; of its file is the main protocol's."""
+    found = comparison(fine_tuned=True)
+    own, experiment = tables(ranker_card(params, found, ranker()))[-2:]
+    assert own == [
+        "| trained and tested on | own NDCG@5 |",
+        "| --- | --- |",
+        "| Negatives by popularity (main): this model | .6123 [.5800, .6400] |",
+        "| Uniform negatives, the paper's protocol (secondary): a model of its own, which is not in"
+        " this folder | .7000 [.6500, .7500] |",
+    ]
+    assert experiment[0].startswith("| mean of the experiment | Negatives by popularity (main) |")
+    mean = level(found.primary.values["round_2"])
+    (row,) = [line for line in experiment if line.startswith("| DPO4Rec, round 2 ")]
+    assert row.startswith(f"| DPO4Rec, round 2 (this model among them) | {mean} |")
+
+
 @pytest.mark.parametrize("card", ["adapter", "ranker"])
 def test_results_are_those_of_the_comparison(params: Params, card: str) -> None:
     found = comparison(fine_tuned=True)
@@ -95,6 +114,7 @@ def test_results_are_those_of_the_comparison(params: Params, card: str) -> None:
     results = tables(text)[-1]
     assert len(results) == 2 + len(found.variants)
     assert len({row.count("|") for row in results}) == 1
-    marked = [row for row in results if "(this model)" in row]
+    marked = [row for row in results if "(this model" in row]
     assert len(marked) == 1 and marked[0].startswith("| DPO4Rec, round 2")
+    assert "means over dlcm, prm and 2 seeds,\nwith 95% intervals over 12 test users" in text
     assert text.endswith(".\n") and not text.endswith("\n\n")

@@ -95,8 +95,9 @@ def test_variants_differ_in_kind_and_the_base_is_marked() -> None:
         "No knowledge": "No LLM",
         "Random vectors": "No LLM",
         "Item text only": "No LLM",
+        "Another user's history": "No LLM",
         "History text, no LLM": "No LLM",
-        "Base LLM (KAR)": "Base LLM",
+        "Base LLM": "Base LLM",
         "Fine-tuned on chosen": "Fine-tuned",
         "DPO4Rec, round 1": "DPO4Rec",
         "DPO4Rec, round 2": "DPO4Rec",
@@ -111,7 +112,7 @@ def test_orders_and_the_base_have_rows_without_a_difference() -> None:
     found = rows_of(differences_chart(table))
     assert list(found) == list(rows_of(values_chart(table)))
     empty = [name for name, row in found.items() if row["value"] is None]
-    assert empty == ["Popularity", "Random order", "Base LLM (KAR)"]
+    assert empty == ["Popularity", "Random order", "Base LLM"]
     last = next(row for row in table if row.slug == "round_2")
     assert last.vs_base is not None
     assert found["DPO4Rec, round 2"]["high"] == pytest.approx(100 * last.vs_base.high)

@@ -19,12 +19,11 @@ from rec.report_comparison import (
     NOTES,
     Tile,
     comparisons_grid,
-    minus,
     secondary_grid,
     slices_grid,
     tiles,
 )
-from rec.report_grid import Grid
+from rec.report_grid import Grid, minus
 from rec.report_tables import chain, examples, parameters
 from rec.results import PROTOCOLS
 from tests.page import Page
@@ -33,6 +32,7 @@ from tests.synthetic_run import pairs_table, prompts_table
 
 SECTIONS = [
     "results",
+    "metrics",
     "mediation",
     "rounds",
     "pairs",
@@ -182,12 +182,12 @@ def test_colours_have_the_contrast_that_wcag_asks_for(scheme: int) -> None:
 def test_tables_have_column_and_row_headers() -> None:
     _, page = good()
     scopes = [a.get("scope") for tag, a in page.elements if tag == "th"]
-    assert set(scopes) == {"col", "row"}
+    assert set(scopes) == {"col", "colgroup", "row"}
     tables = [tag for tag, _ in page.elements if tag == "table"]
     regions = [a for _, a in page.elements if a.get("class") == "scroll"]
-    assert len(tables) == len(regions) == 26
+    assert len(tables) == len(regions) == 28
     assert all(a["tabindex"] == "0" and a["aria-label"] for a in regions)
-    assert len([text for text in page.inside("caption") if text.strip()]) == 24  # not rejected rows
+    assert len([text for text in page.inside("caption") if text.strip()]) == 26  # not rejected rows
 
 
 def test_results_are_written_with_intervals_and_verdicts() -> None:
@@ -232,7 +232,7 @@ def test_the_main_findings_stand_at_the_top() -> None:
     assert "First link of the chain that does not hold, round 2 Reliability “The reward" in words
     without = Page(report.render(make_run(rounds=0)))
     assert "First link" not in without.text
-    assert "Base LLM (KAR), against history text without an LLM" in without.text
+    assert "Base LLM, against history text without an LLM" in without.text
 
 
 def test_every_protocol_has_its_table() -> None:
@@ -240,7 +240,7 @@ def test_every_protocol_has_its_table() -> None:
     assert page.inside("h3")[0] == "Negatives by popularity (main)"
     others = "Uniform negatives, the paper's protocol (secondary)"
     assert page.inside("summary")[0] == others
-    assert page.inside("th").count("Random order") == 2
+    assert page.inside("th").count("Random order") == 4  # with all metrics
 
 
 def test_comparisons_by_hand() -> None:
@@ -257,7 +257,7 @@ def test_comparisons_by_hand() -> None:
         p_holm=0.004,
     )
     grid = comparisons_grid(replace(family, comparisons=[first]))
-    assert grid.lines[0].name == "DPO4Rec, round 2 − Base LLM (KAR)"
+    assert grid.lines[0].name == "DPO4Rec, round 2 − Base LLM"
     assert grid.lines[0].cells == [
         "+1.25 [−2.00, +3.00]",
         "−1.8%",

@@ -43,14 +43,15 @@ def test_pairs_are_whole_and_begin_with_the_largest_margin() -> None:
 def test_users_have_the_first_text_of_each_policy() -> None:
     found = value_of(browsed())
     names = [name for name, _ in found["variants"]]
-    assert names[-3:] == ["Base LLM (KAR)", "DPO4Rec, round 1", "DPO4Rec, round 2"]
+    assert names[-3:] == ["Base LLM", "DPO4Rec, round 1", "DPO4Rec, round 2"]
     assert [told for _, told in found["variants"]] == [False] * len(BASELINES) + [True] * 3
     assert [user[0] for user in found["users"]] == [f"u{n:02}" for n in range(12)]
     _, split, history, texts, values, number, lists = found["users"][3]
     assert (split, number, len(lists)) == ("test", 3, 3)
     assert found["texts"][history].startswith("Liked: Heat, film 3")
     written = [None if n is None else found["texts"][n] for n in texts]
-    assert written == [None] * 4 + [f"Loved films: Heat by {p} response 3.0" for p in "012"]
+    told = [f"Loved films: Heat by {p} response 3.0" for p in "012"]
+    assert written == [None] * len(BASELINES) + told
     assert len(values) == len(names) + 1
 
 
@@ -110,8 +111,8 @@ def test_train_users_have_texts_and_no_lists() -> None:
     both = pl.concat([shown.prompts, prompts])
     found = value_of(replace(shown, users=users, prompts=both, responses=responses))["users"]
     user = next(user for user in found if user[0] == "t1")
-    assert [n is None for n in user[3]] == [True] * 4 + [False] * 3
-    assert user[4:] == [[None] * 8, 0, []]
+    assert [n is None for n in user[3]] == [True] * len(BASELINES) + [False] * 3
+    assert user[4:] == [[None] * (len(BASELINES) + 4), 0, []]
 
 
 def test_more_lists_are_counted_and_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_a_user_has_texts_and_lists_before_and_after(tab: Tab, folder: Path) -> 
             "return [...document.querySelectorAll('.lists h3')].map((head) => head.textContent)"
         )
     ]
-    assert heads == ["Initial order", "Base LLM (KAR)", "DPO4Rec, round 2"]
+    assert heads == ["Initial order", "Base LLM", "DPO4Rec, round 2"]
     marked = (
         "return [...document.querySelectorAll('.lists ol')].map((list) => "
         "[...list.querySelectorAll('.positive bdi')].map((title) => title.textContent).sort())"

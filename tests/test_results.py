@@ -52,7 +52,7 @@ def test_every_protocol_has_a_table_within_100_columns() -> None:
         "Comparisons by NDCG@5 (primary); better and worse: shares of users",
     ]
     for block in blocks[:2]:
-        assert len(block.splitlines()) == 3 + 11
+        assert len(block.splitlines()) == 3 + 12
         assert "Fine-tuned on chosen" in block and "Best of N (sees labels)" in block
     assert "12 test users, 36 lists, 2 seeds, re-rankers dlcm, prm" in table
     assert "200 resamples" in table and "199 permutations" in table
@@ -68,7 +68,7 @@ def test_table_shows_the_comparison_with_the_base() -> None:
     assert cells["DPO4Rec, round 2"][-2:] == ["<0.001", "yes"]
     assert cells["No knowledge"][-2:] == ["0.200", "no"]
     assert cells["Random order"][-2:] == ["-", "-"]
-    assert cells["Base LLM (KAR)"][-3:] == ["-", "-", "-"]
+    assert cells["Base LLM"][-3:] == ["-", "-", "-"]
 
 
 def test_difference_to_base_is_of_the_row() -> None:
@@ -94,7 +94,7 @@ def test_single_protocol_is_neither_main_nor_secondary() -> None:
 
 def test_identifiability_is_of_texts() -> None:
     table = text_tables(comparison(), METRICS).split("\n\n")[3].splitlines()
-    assert table[3].split() == ["Base", "LLM", "(KAR)", "0.1000", "40"]
+    assert table[3].split() == ["Base", "LLM", "0.1000", "40"]
     assert table[4].split()[-2:] == ["0.3000", "13.3"]
     assert table[5].split() == ["Chance", "0.0253", "-"]
     assert "Identifiability" not in text_tables(comparison(), {"identifiability": {}})
@@ -111,7 +111,8 @@ def made_summary(**first: Any) -> Comparison:
     made = told(made, "round_2", "none", **CLEAR)
     assert made.power is not None
     power = replace(made.power, sought=0.00306, users_needed=4100, detectable=0.0124)
-    return replace(made, power=power)
+    ten = replace(made.primary, comparisons=made.primary.comparisons[:10])
+    return replace(made, power=power, families=[ten, *made.families[1:]])
 
 
 def test_summary_follows_the_numbers() -> None:
@@ -121,10 +122,20 @@ def test_summary_follows_the_numbers() -> None:
         "points (95% interval -0.18 to +0.34, Holm-corrected p = 0.400: not significant); from "
         "history text without an LLM by -2.00 points (95% interval -3.00 to -1.00, Holm-corrected "
         "p = 0.030: significant); from no knowledge by +5.00 points (95% interval +1.00 to +9.00, "
-        "Holm-corrected p <0.001: significant). 12 users and 2 seeds can show a "
-        "first difference of 1.24 points or more at 80% power, by the spread that was seen "
-        "and without correction; to show 0.5% of the base LLM's value (0.31 points) would take "
-        "4,100 users."
+        "Holm-corrected p <0.001: significant). By the spread that was seen, 12 users and 2 seeds "
+        "can show a difference of 1.24 points or more from the base LLM with 80% power at the "
+        "level of 0.005 (0.05 corrected for 10 comparisons); to show 0.5% of the base LLM's value "
+        "(0.31 points), it takes 4,100 users with 2 seeds."
+    )
+
+
+def test_power_note_says_what_is_short() -> None:
+    made = made_summary(**POWERLESS)
+    assert made.power is not None
+    text = summary(replace(made, power=replace(made.power, users_needed=None, detectable=None)))
+    assert "12 users and 2 seeds can show no difference from the base LLM with 80% power" in text
+    assert text.endswith(
+        "(0.31 points), no number of users is enough with 2 seeds: seeds are what is short."
     )
 
 
@@ -186,7 +197,7 @@ def test_plot_table_holds_values_and_ends_of_each_protocol() -> None:
     made = comparison()
     table = results_plot(made)
     assert table.columns == ["protocol", "variant", "value", "low", "high"]
-    base = table.filter(variant="Base LLM (KAR)")
+    base = table.filter(variant="Base LLM")
     assert base["protocol"].to_list() == ["popularity", "uniform"]
     assert base["value"][1] == made.family("uniform", "ndcg@5").values["base"].value
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()

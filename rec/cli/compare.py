@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rec.inference.rankings import TextVectors
     from rec.reward import RewardModel
 
-BASE = "base"
 _REWARDS = ("ndcg@5", "map@5", "log_likelihood")
 _RANKS = ("rank_first", "rank_without", "rank_base", "rank_adapter")
 _NO_REWARD = {"test": "No reward: a test user, whom no reward model may judge."}
@@ -97,11 +96,12 @@ def compare(
     Then one of the user's lists, as the re-rankers of the comparison rank it with each text and
     with none.
     """
+    from rec.config import BASE_NAME
     from rec.inference.comparisons import Comparer, Told
 
     catalogue, subject = read_catalogue(project), _subject(user, project)
     chosen = chosen_backbone(backbone, project)
-    writers = [require_writer(name, project) for name in (BASE, adapter)]
+    writers = [require_writer(name, project) for name in (BASE_NAME, adapter)]
     weights = [require_reranker(writer.variant, chosen, project) for writer in writers]
     comparer = Comparer(
         project.params,

@@ -2,5 +2,6 @@
 
 `users` makes per-user metrics of the runs, `cells` arrays of them; `intervals`, `significance` and
 `power` are the statistics, `slices` says which users and lists; `families` puts them together as
-`result.Comparison`, of which `figures` makes figures.json and metrics.json.
+`result.Comparison`, of which `figures` makes figures.json and metrics.json. `single` has what one
+re-ranker reaches by itself.
 """

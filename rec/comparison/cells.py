@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,12 @@ class Cells:
 
 
 def cells(table: pl.DataFrame, measure: str) -> Cells:
-    """The cells of a table with the columns variant, backbone, seed, user and `measure`.
+    """The cells of one metric, as `cells_of` has them."""
+    return cells_of(table, [measure])[measure]
+
+
+def cells_of(table: pl.DataFrame, measures: Sequence[str]) -> dict[str, Cells]:
+    """By metric, the cells of a table with variant, backbone, seed, user and a column per metric.
 
     Orders of the lists, which have neither backbone nor seed, count as the same with all of them.
 
@@ -57,21 +63,25 @@ def cells(table: pl.DataFrame, measure: str) -> Cells:
     users = table["user"].unique().sort().to_list()
     found = {slug(variant): variant for variant in table["variant"].unique().to_list()}
     variants = in_order(found)
-    values = np.full((len(variants), len(backbones), len(seeds), len(users)), np.nan)
+    shape = (len(measures), len(variants), len(backbones), len(seeds), len(users))
+    values = np.full(shape, np.nan)
     places = {user: index for index, user in enumerate(users)}
     for number, name in enumerate(variants):
         rows = table.filter(pl.col("variant") == found[name])
         for (backbone, seed), part in rows.group_by("backbone", "seed"):
             where = part["user"].replace_strict(places, return_dtype=pl.Int64).to_numpy()
-            one = np.full(len(users), np.nan)
-            one[where] = part[measure].to_numpy()
+            one = np.full((len(measures), len(users)), np.nan)
+            one[:, where] = part.select(measures).to_numpy().T
             if backbone == NO_BACKBONE:
-                values[number] = one
+                values[:, number] = one[:, None, None]
             else:
-                values[number, backbones.index(backbone), seeds.index(seed)] = one
+                values[:, number, backbones.index(backbone), seeds.index(seed)] = one
     if np.isnan(values).any():
-        lacking = variants[int(np.isnan(values).any((1, 2, 3)).argmax())]
+        lacking = variants[int(np.isnan(values).any((0, 2, 3, 4)).argmax())]
         raise RecError(
             f"runs: {lacking!r} lacks a backbone, a seed or a user that another variant has"
         )
-    return Cells(variants, backbones, seeds, users, values)
+    return {
+        measure: Cells(variants, backbones, seeds, users, values[place])
+        for place, measure in enumerate(measures)
+    }

@@ -7,7 +7,6 @@ plus an effect of the user, one of the seed, and a rest.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,19 +63,27 @@ def two_way_p(differences: Array) -> float:
 
     A t-test whose variance is (MS_users + MS_seeds - MS_rest) / (seeds * users), not less than that
     of users alone, with Satterthwaite's degrees of freedom: with three seeds that differ, about
-    two. With one seed it is the t-test over users. 1 where all differences are 0, 0 where all are
-    the same otherwise.
+    two. They are not less than those of the seeds (or of the users, where there are fewer), which
+    Satterthwaite's formula falls below when a mean square is subtracted. With one seed it is the
+    t-test over users. 1 where all differences are 0, 0 where all are the same otherwise.
     """
     seeds, users = differences.shape
-    by_user, by_seed, rest = _mean_squares(differences)
-    extra = max(0.0, by_seed - rest)
-    variance = (by_user + extra) / (seeds * users)
+    variance, freedom = variance_and_freedom(np.array(_mean_squares(differences)), seeds, users)
     mean = float(differences.mean())
     if variance <= 1e-24:
         return 1.0 if abs(mean) <= 1e-12 else 0.0
-    freedom = float(users - 1)
-    if extra > 0:
-        terms = by_user**2 / (users - 1) + by_seed**2 / (seeds - 1)
-        terms += rest**2 / ((seeds - 1) * (users - 1))
-        freedom = (by_user + extra) ** 2 / terms
-    return float(2 * stats.t.sf(abs(mean) / math.sqrt(variance), freedom))
+    return float(2 * stats.t.sf(abs(mean) / np.sqrt(variance), freedom))
+
+
+def variance_and_freedom(squares: Array, seeds: int, users: int) -> tuple[Array, Array]:
+    """The variance of the mean, and its degrees of freedom, by which `two_way_p` tests.
+
+    `squares` [3, ...] are mean squares between users, between seeds, and of the rest.
+    """
+    by_user, by_seed, rest = squares
+    extra = np.maximum(0.0, by_seed - rest)
+    of_users, of_seeds = users - 1, max(1, seeds - 1)
+    terms = by_user**2 / of_users + by_seed**2 / of_seeds + rest**2 / (of_seeds * of_users)
+    freedom = (by_user + extra) ** 2 / np.maximum(terms, 1e-300)
+    freedom = np.maximum(freedom, min(of_users, of_seeds))
+    return (by_user + extra) / (seeds * users), np.where(extra > 0, freedom, of_users)

@@ -18,7 +18,7 @@ from rec.comparison.cells import Cells, cells
 from rec.comparison.components import components, two_way_p
 from rec.comparison.intervals import ends, resampled_means
 from rec.comparison.names import last_round, round_number
-from rec.comparison.power import Power, power
+from rec.comparison.power import Design, Power, power
 from rec.comparison.result import (
     PRIMARY,
     SECONDARY,
@@ -29,17 +29,18 @@ from rec.comparison.result import (
     Family,
     Slice,
 )
-from rec.comparison.significance import effect, holm, sign_flip
+from rec.comparison.significance import LEVEL, effect, holm, sign_flip
 from rec.comparison.slices import HISTORIES, POPULARITIES
 from rec.comparison.users import CLASS, MEASURE, UserTables
+from rec.config import BASE_NAME
+from rec.distributions import rounded
 from rec.errors import RecError
 
 Array = npt.NDArray[np.float64]
 Pair = tuple[str, str]
 
 MEASURES = ("ndcg@5", "map@5")
-DIGITS = 6
-BASE, NONE = "base", "none"
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -60,18 +61,20 @@ def pairs(variants: Sequence[str]) -> list[Pair]:
     last = last_round(variants) or ""
     rounds = [name for name in variants if round_number(name) is not None]
     wanted = [
-        (last, BASE),
+        (last, BASE_NAME),
         (last, "history"),
-        (BASE, "history"),
+        (BASE_NAME, "history"),
         (last, NONE),
-        (BASE, NONE),
+        (BASE_NAME, NONE),
         ("history", NONE),
+        (BASE_NAME, "items"),
+        ("history", "swapped"),
         ("items", NONE),
         ("noise", NONE),
-        (BASE, "noise"),
-        ("sft", BASE),
+        (BASE_NAME, "noise"),
+        ("sft", BASE_NAME),
         (last, "sft"),
-        *((name, BASE) for name in rounds),
+        *((name, BASE_NAME) for name in rounds),
     ]
     return [pair for pair in dict.fromkeys(wanted) if set(pair) <= set(variants)]
 
@@ -90,7 +93,7 @@ def compare(
         for measure in MEASURES
     }
     main = by_protocol[protocols[0], MEASURE]
-    for name in (NONE, BASE):
+    for name in (NONE, BASE_NAME):
         if name not in main.variants:
             raise RecError(f"runs: variant {name!r} is missing; the others are compared with it")
     backbones = ["", *(main.backbones if len(main.backbones) > 1 else [])]
@@ -125,8 +128,8 @@ def family(found: Cells, protocol: str, measure: str, backbone: str, draws: Draw
     """The values and comparisons by one metric on one protocol: of a backbone, or of all ("")."""
     table = found.table(backbone or None)
     levels, means = table.mean(axis=(0, 1)), resampled_means(table, draws.bootstrap, draws.seed)
-    others = [name for name in found.variants if name != BASE]
-    to_base = _differences(found.variants, levels, means, [(name, BASE) for name in others])
+    others = [name for name in found.variants if name != BASE_NAME]
+    to_base = _differences(found.variants, levels, means, [(name, BASE_NAME) for name in others])
     return Family(
         kind=SECONDARY,
         protocol=protocol,
@@ -170,19 +173,19 @@ def _difference(
         of=pair[0],
         to=pair[1],
         estimate=estimate,
-        relative_percent=None if relative is None else _rounded(relative),
-        effect_size=None if found.size is None else _rounded(found.size),
-        users_better=_rounded(found.better),
-        users_worse=_rounded(found.worse),
-        by_seed=[_rounded(value) for value in paired.mean(axis=1)],
-        p=_rounded(p[0]),
-        p_holm=_rounded(p[1]),
+        relative_percent=None if relative is None else rounded(relative),
+        effect_size=None if found.size is None else rounded(found.size),
+        users_better=rounded(found.better),
+        users_worse=rounded(found.worse),
+        by_seed=[rounded(value) for value in paired.mean(axis=1)],
+        p=rounded(p[0]),
+        p_holm=rounded(p[1]),
     )
 
 
 def _estimates(levels: Array, means: Array) -> list[Estimate]:
     low, high = ends(means)
-    return [Estimate(*map(_rounded, values)) for values in zip(levels, low, high, strict=True)]
+    return [Estimate(*map(rounded, values)) for values in zip(levels, low, high, strict=True)]
 
 
 def _differences(
@@ -197,10 +200,6 @@ def _places(variants: list[str], compared: list[Pair]) -> tuple[list[int], list[
     return [place[of] for of, _ in compared], [place[to] for _, to in compared]
 
 
-def _rounded(value: float) -> float:
-    return round(float(value), DIGITS) + 0.0  # never -0.0
-
-
 def main_pair(variants: Sequence[str]) -> Pair:
     """The comparison that decides: of the last round with the base LLM.
 
@@ -210,15 +209,12 @@ def main_pair(variants: Sequence[str]) -> Pair:
 
 
 def main_power(found: Cells) -> Power:
-    """The power of the main comparison, averaged over backbones."""
+    """The power of the main comparison, averaged over backbones, with the family's correction."""
     of, to = main_pair(found.variants)
     paired = found.of(of) - found.of(to)
-    base = float(found.of(BASE).mean())
     seeds, users = paired.shape
-    value = power(of, to, users, seeds, components(paired), base)
-    figures = (value.sought, value.detectable)
-    sought, detectable = map(_rounded, figures)
-    return Power(of, to, users, seeds, sought, value.users_needed, detectable)
+    design = Design(components(paired), seeds, LEVEL / len(pairs(found.variants)))
+    return power(of, to, users, design, float(found.of(BASE_NAME).mean()))
 
 
 def history_slices(
@@ -253,7 +249,7 @@ def popularity_slices(by_class: pl.DataFrame, draws: Draws) -> list[Slice]:
 def _slice(by: str, name: str, found: Cells, lists: int, draws: Draws) -> Slice:
     table = found.table()
     means = resampled_means(table, draws.bootstrap, draws.seed)
-    shown = {last_round(found.variants), BASE, "history", NONE}
+    shown = {last_round(found.variants), BASE_NAME, "history", NONE}
     chosen = [pair for pair in pairs(found.variants) if set(pair) <= shown]
     estimates = _differences(found.variants, table.mean(axis=(0, 1)), means, chosen)
     contrasts = [Contrast(*pair, one) for pair, one in zip(chosen, estimates, strict=True)]

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import polars as pl
+
+from rec.comparison.cells import cells_of
 from rec.comparison.names import last_round, round_number, slug
 from rec.comparison.power import Power
 from rec.comparison.result import Comparison, Difference
 from rec.config import FINE_TUNED
+from rec.distributions import rounded
 from rec.errors import RecError
 from rec.outcomes import HeldOut, Outcome
+from rec.rerank.metrics import NAMES
 
 Policies = Mapping[str, Mapping[str, float]]  # figures by policy
 Metrics = dict[str, Any]
@@ -19,23 +24,29 @@ Metrics = dict[str, Any]
 HEALTH = ("cut_off", "cut_slots", "looping", "empty", "mean_tokens")
 #: Variants whose value is in metrics.json, besides the policies.
 BARS = ("none", "history", "base")
-DIGITS = 6
+#: Metrics that the comparison has intervals of, and what the ends are called.
+ENDS = {"ndcg@5": ("low", "high"), "map@5": ("map@5_low", "map@5_high")}
+#: All others are means alone.
+MEANS = [name for name in NAMES if name not in ENDS]
 
 
 def figures(
     comparison: Comparison,
+    users: pl.DataFrame,
     identifiability: Policies,
     sampling: Policies,
     alignments: Mapping[str, Outcome],
 ) -> Metrics:
     """All numbers of a run but those of single users (data/comparison/figures.json).
 
-    For each protocol and variant (by slug) NDCG@5 with its interval, and MAP@5; the comparisons of
-    the primary family; what the users can show (`power`); how well each policy's texts tell users
-    apart, and how sound they are; what each alignment came to; and what the numbers rest on.
+    For each protocol and variant (by slug) NDCG@5 and MAP@5 with their intervals, and the other
+    metrics at every scope; the comparisons of the primary family; what the users can show
+    (`power`); how well each policy's texts tell users apart, and how sound they are; what each
+    alignment came to; and what the numbers rest on. `users` are the metrics of single users that
+    the comparison was made from (table USER_METRICS).
     """
     return {
-        **{protocol: _values(comparison, protocol) for protocol in comparison.protocols},
+        **{protocol: _values(comparison, users, protocol) for protocol in comparison.protocols},
         "comparisons": {
             f"{d.of}_vs_{d.to}": _difference(d) for d in comparison.primary.comparisons
         },
@@ -82,21 +93,20 @@ def _gain(comparison: Comparison) -> Metrics:
         return {}
     ends = found.estimate
     points = {"points": ends.value, "low": ends.low, "high": ends.high}
-    return {**{name: _rounded(100 * value) for name, value in points.items()}, "p": found.p_holm}
+    return {**{name: rounded(100 * value) for name, value in points.items()}, "p": found.p_holm}
 
 
-def _values(comparison: Comparison, protocol: str) -> Metrics:
-    ndcg = comparison.family(protocol, "ndcg@5").values
-    precision = comparison.family(protocol, "map@5").values
-    return {
-        name: {
-            "ndcg@5": ndcg[name].value,
-            "low": ndcg[name].low,
-            "high": ndcg[name].high,
-            "map@5": precision[name].value,
-        }
-        for name in comparison.variants
-    }
+def _values(comparison: Comparison, users: pl.DataFrame, protocol: str) -> Metrics:
+    found: Metrics = {name: {} for name in comparison.variants}
+    for measure, (low, high) in ENDS.items():
+        for name, one in comparison.family(protocol, measure).values.items():
+            found[name] |= {measure: one.value, low: one.low, high: one.high}
+    chosen = users.filter(pl.col("split") == "test", pl.col("protocol") == protocol)
+    for measure, values in cells_of(chosen, MEANS).items():
+        levels = values.table().mean(axis=(0, 1))
+        for name, level in zip(values.variants, levels, strict=True):
+            found[name][measure] = rounded(level)
+    return found
 
 
 def _difference(found: Difference) -> Metrics:
@@ -117,16 +127,12 @@ def _power(found: Power) -> Metrics:
     }
 
 
-def _rounded(value: float) -> float:
-    return round(float(value), DIGITS) + 0.0  # never -0.0
-
-
 def _identifiability(policies: Policies) -> Metrics:
     table: Metrics = {}
     for policy, values in policies.items():
         try:
-            chance = {"mrr": _rounded(values["chance_mrr"])}
-            row = {key: _rounded(values[key]) for key in ("mrr", "median_rank")}
+            chance = {"mrr": rounded(values["chance_mrr"])}
+            row = {key: rounded(values[key]) for key in ("mrr", "median_rank")}
         except (KeyError, TypeError, ValueError) as error:
             raise RecError(
                 f"identifiability of policy {policy}: needs the numbers mrr, median_rank and "
@@ -141,7 +147,7 @@ def _sampling(policies: Policies) -> Metrics:
     table: Metrics = {}
     for policy, values in policies.items():
         try:
-            table[slug(policy)] = {key: _rounded(values[key]) for key in HEALTH}
+            table[slug(policy)] = {key: rounded(values[key]) for key in HEALTH}
         except (KeyError, TypeError, ValueError) as error:
             needed = ", ".join(HEALTH)
             raise RecError(
@@ -153,11 +159,11 @@ def _sampling(policies: Policies) -> Metrics:
 def _alignment(outcome: Outcome) -> Metrics:
     return {
         "steps": outcome.steps,
-        "margin_nats": _rounded(outcome.margin),
-        "reward_accuracy": _rounded(outcome.accuracy),
-        "chosen_log_ratio_per_token": _rounded(outcome.chosen_log_ratio),
-        "rejected_log_ratio_per_token": _rounded(outcome.rejected_log_ratio),
-        "kl_per_token": _rounded(outcome.kl),
+        "margin_nats": rounded(outcome.margin),
+        "reward_accuracy": rounded(outcome.accuracy),
+        "chosen_log_ratio_per_token": rounded(outcome.chosen_log_ratio),
+        "rejected_log_ratio_per_token": rounded(outcome.rejected_log_ratio),
+        "kl_per_token": rounded(outcome.kl),
         "likelihood_displacement": outcome.displaced,
         "held_out": {"pairs": 0} if outcome.held_out is None else _held_out(outcome.held_out),
     }
@@ -166,9 +172,9 @@ def _alignment(outcome: Outcome) -> Metrics:
 def _held_out(found: HeldOut) -> Metrics:
     return {
         "pairs": found.pairs,
-        "likelihood_accuracy_before": _rounded(found.before.value),
-        "likelihood_accuracy_after": _rounded(found.after.value),
-        "reward_accuracy": _rounded(found.reward.value),
-        "reward_accuracy_low": _rounded(found.reward.low),
-        "reward_accuracy_high": _rounded(found.reward.high),
+        "likelihood_accuracy_before": rounded(found.before.value),
+        "likelihood_accuracy_after": rounded(found.after.value),
+        "reward_accuracy": rounded(found.reward.value),
+        "reward_accuracy_low": rounded(found.reward.low),
+        "reward_accuracy_high": rounded(found.reward.high),
     }

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rec import layout
-from rec.config import BASE, FINE_TUNED, Params
+from rec.config import BASE, BASE_NAME, FINE_TUNED, Params
 from rec.errors import RecError
 from rec.files import read_json
 from rec.llm.backends import Policy
 
-ALIGNED, BASE_NAME = "aligned", "base"
+ALIGNED = "aligned"
 
 
 @dataclass(frozen=True)

@@ -93,10 +93,16 @@ class Moments:
         return estimate(ratio_of(sums, correlation), len(sums), resamples, seed)
 
     def full_reliability(self, resamples: int, seed: int) -> Estimate:
-        """Reliability of the score on all lists: Spearman-Brown, 2r / (1 + r)."""
+        """Reliability of the score on all lists, twice as long as a half; 0 to 1.
+
+        Spearman-Brown, 2r / (1 + r) (Spearman 1910 and Brown 1910, British Journal of Psychology
+        3). It follows from r being a share of variance: that of the texts' worth, which is 0 or
+        more. An r below 0 is one of 0 that noise brought there, and counts as 0, an end of an
+        interval too; the formula would make -0.9 of it -18.
+        """
         found = self.reliability(resamples, seed)
         value, low, high = (
-            None if r is None else 2 * r / (1 + max(r, -1 + 1e-9))
+            None if r is None else 2 * max(r, 0.0) / (1 + max(r, 0.0))
             for r in (found.value, found.low, found.high)
         )
         return Estimate(value, low, high, found.users)

@@ -25,16 +25,14 @@ def test_a_validation_user() -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     texts, rewards, ranking = result.stdout.split("\n\n")
     lines = texts.splitlines()
-    assert lines[0] == "Base LLM (KAR), response 1:"
+    assert lines[0] == "Base LLM, response 1:"
     assert lines[1:3] == ["  Loved films: [-Star Wars-]", "  Disliked films: 164 1"]
     assert lines[8:10] == ["DPO4Rec, round 1, response 1:", "  Loved films: {+Toy Story+}"]
     assert len(lines) == 16
     title, header, *rows = rewards.splitlines()
     assert title == "Reward of a valid user:"
     assert header.split() == ["LLM", "response", "NDCG@5", "MAP@5", "log-likelihood"]
-    assert [row[:33].split("  ")[0] for row in rows] == 2 * ["Base LLM (KAR)"] + 2 * [
-        "DPO4Rec, round 1"
-    ]
+    assert [row[:33].split("  ")[0] for row in rows] == 2 * ["Base LLM"] + 2 * ["DPO4Rec, round 1"]
     title, header, *rows, note = ranking.splitlines()
     assert title == "List 2 of 2, ranked with each response:"
     assert header.split() == ["item", "title", "at", "first", "without", "base", "aligned", "liked"]

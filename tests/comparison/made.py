@@ -26,6 +26,7 @@ STRENGTH = {
     "none": 0.8,
     "noise": 0.8,
     "items": 0.9,
+    "swapped": 0.9,
     "history": 1.1,
     "0": 1.0,
     "1": 1.2,

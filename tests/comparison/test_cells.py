@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
-from rec.comparison.cells import cells
+from rec.comparison.cells import cells, cells_of
 from rec.errors import RecError
 from tests.comparison.made import cells_table
 
@@ -31,6 +32,15 @@ def test_orders_are_the_same_with_every_backbone_and_seed() -> None:
     found = cells(cells_table(RUNS), "ndcg@5")
     for backbone in ("dlcm", "prm", None):
         assert found.of("popularity", backbone).tolist() == [[0.9, 0.0], [0.9, 0.0]]
+
+
+def test_cells_of_several_metrics_are_those_of_each() -> None:
+    table = cells_table(RUNS).with_columns((1 - pl.col("ndcg@5")).alias("map@5"))
+    both = cells_of(table, ["map@5", "ndcg@5"])
+    assert list(both) == ["map@5", "ndcg@5"]
+    assert both["map@5"].of("base", "prm") == pytest.approx(np.array([[0.5, 0.4], [0.3, 0.2]]))
+    assert both["map@5"].of("popularity").tolist() == [pytest.approx([0.1, 1.0])] * 2
+    assert both["ndcg@5"].of("base", "prm").tolist() == [[0.5, 0.6], [0.7, 0.8]]
 
 
 def test_cells_of_some_users() -> None:

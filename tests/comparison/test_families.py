@@ -12,7 +12,7 @@ from rec.comparison.cells import cells
 from rec.comparison.components import components
 from rec.comparison.families import Draws, compare, family, main_pair, main_power, pairs
 from rec.comparison.names import in_order, label, last_round, slug
-from rec.comparison.power import users_needed
+from rec.comparison.power import Design, users_needed
 from rec.comparison.result import Estimate
 from rec.comparison.significance import holm
 from rec.errors import RecError
@@ -24,7 +24,7 @@ from tests.comparison.made import (
     random_tables,
 )
 
-ALL = ["popularity", "random", "none", "noise", "items", "history", "0", "1", "2", "sft"]
+ALL = ["popularity", "random", "none", "noise", "items", "swapped", "history", "0", "1", "2", "sft"]
 #: Two backbones, two seeds: users' means over both are 0.6, 0.3 and 0.9.
 LEVEL = {"a": 0.6, "b": 0.3, "c": 0.9}
 RUNS = [("dlcm", 1), ("dlcm", 2), ("prm", 1), ("prm", 2)]
@@ -90,6 +90,8 @@ def test_comparisons_in_order_and_each_once() -> None:
         ("round_2", "none"),
         ("base", "none"),
         ("history", "none"),
+        ("base", "items"),
+        ("history", "swapped"),
         ("items", "none"),
         ("noise", "none"),
         ("base", "noise"),
@@ -109,7 +111,7 @@ def test_p_values_are_corrected_within_each_family() -> None:
         p = {name: d.p for name, d in zip(names_, found.comparisons, strict=True)}
         corrected = [d.p_holm for d in found.comparisons]
         assert corrected == pytest.approx(list(holm(p).values()), abs=1e-5)
-        assert len(p) == 12
+        assert len(p) == 14
 
 
 def test_one_family_is_primary_the_others_are_secondary() -> None:
@@ -182,7 +184,11 @@ def test_power_is_of_the_main_comparison() -> None:
     assert found.sought == 0.003
     paired = by_hand().of("round_1") - by_hand().of("base")
     assert found.seeds == len(paired)
-    assert found.users_needed == users_needed(components(paired), len(paired), 0.003)
+    compared = family(by_hand(), "popularity", "ndcg@5", "", DRAWS).comparisons
+    design = Design(components(paired), len(paired), 0.05 / len(compared))
+    assert len(compared) == 3 and design.least_users == 7
+    assert found.detectable is None  # 3 users, whose signs fall alike one time in four
+    assert found.users_needed == users_needed(design, 0.003)
 
 
 def test_slices_hold_the_main_differences_of_their_users_and_lists() -> None:
@@ -220,11 +226,11 @@ def test_what_others_are_compared_with_must_be_there(missing: str) -> None:
 
 
 def test_names_of_variants() -> None:
-    order = [*ALL[:7], "sft", "1", "2", "best"]
+    order = [*ALL[:8], "sft", "1", "2", "best"]
     slugs = [slug(variant) for variant in order]
-    assert slugs[6:] == ["base", "sft", "round_1", "round_2", "best_of_n"]
+    assert slugs[7:] == ["base", "sft", "round_1", "round_2", "best_of_n"]
     assert in_order(reversed(slugs)) == slugs
-    assert last_round(slugs) == "round_2" and last_round(slugs[:8]) is None
+    assert last_round(slugs) == "round_2" and last_round(slugs[:9]) is None
     assert last_round(["round_10", "round_9"]) == "round_10"
     assert len({label(name) for name in slugs}) == len(slugs)
     assert label("round_2") == "DPO4Rec, round 2"

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
 import pytest
 
 from rec.comparison.figures import figures as figures_of
 from rec.comparison.figures import metrics
 from rec.errors import RecError
+from rec.rerank.metrics import NAMES
 from tests.aligned import outcome
-from tests.synthetic_run import comparison, health, identifiability
+from tests.synthetic_run import comparison, health, identifiability, user_metrics
 
 SOUND = {"cut_off": 0.03, "cut_slots": 2.5, "looping": 0.01, "empty": 0.0, "mean_tokens": 81.25}
 
@@ -20,7 +22,7 @@ def figures(**changed: Any) -> dict[str, Any]:
         "sampling": {p: health() for p in policies},
         "alignments": {"1": outcome(), "2": outcome(pairs=0)},
     }
-    return figures_of(comparison(), **{**given, **changed})
+    return figures_of(comparison(), user_metrics(), **{**given, **changed})
 
 
 def test_numbers_are_named() -> None:
@@ -30,15 +32,10 @@ def test_numbers_are_named() -> None:
         *("identifiability", "sampling", "alignment"),
         *("test_users", "test_lists", "backbones", "seeds", "bootstrap", "permutations"),
     ]
-    assert (
-        list(found["popularity"])
-        == list(found["uniform"])
-        == [
-            *("popularity", "random", "none", "noise", "items", "history"),
-            *("base", "round_1", "round_2"),
-        ]
-    )
-    assert all(list(v) == ["ndcg@5", "low", "high", "map@5"] for v in found["uniform"].values())
+    variants = [list(found[protocol]) for protocol in ("popularity", "uniform")]
+    assert variants == [comparison().variants] * 2 and "round_2" in variants[0]
+    ends = {"low", "high", "map@5_low", "map@5_high"}
+    assert all(set(values) == {*NAMES, *ends} for values in found["uniform"].values())
     counts = [found[key] for key in list(found)[-6:]]
     assert counts == [12, 36, 2, 2, 200, 199]
     assert list(found["power"]) == ["sought", "users_needed", "detectable"]
@@ -49,7 +46,8 @@ def test_numbers_are_those_of_the_comparison() -> None:
     family = compared.family("uniform", "ndcg@5")
     assert found["uniform"]["round_1"]["low"] == family.values["round_1"].low
     precision = compared.family("uniform", "map@5").values["round_1"]
-    assert found["uniform"]["round_1"]["map@5"] == precision.value
+    named = [found["uniform"]["round_1"][f"map@5{end}"] for end in ("", "_low", "_high")]
+    assert named == [precision.value, precision.low, precision.high]
     first = compared.primary.comparisons[0]
     assert list(found["comparisons"])[:3] == [
         "round_2_vs_base",
@@ -63,6 +61,26 @@ def test_numbers_are_those_of_the_comparison() -> None:
         "p_holm": first.p_holm,
         "significant": first.significant,
     }
+
+
+@pytest.mark.parametrize(("variant", "name"), [("1", "round_1"), ("random", "random")])
+@pytest.mark.parametrize("protocol", ["popularity", "uniform"])
+def test_every_metric_is_a_mean_over_test_users(protocol: str, variant: str, name: str) -> None:
+    """Of all seeds and backbones, each weighing the same; no validation user counts."""
+    users = user_metrics()
+    unseen = users.with_columns(pl.lit("valid").alias("split"), pl.col(NAMES) + 1)
+    found = figures_of(comparison(), pl.concat([users, unseen]), {}, {}, {})[protocol][name]
+    rows = users.filter(protocol=protocol, variant=variant)
+    assert len(rows) == 12 * (4 if variant == "1" else 1)
+    hand = {measure: rows[measure].mean() for measure in NAMES}
+    assert {measure: found[measure] for measure in NAMES} == pytest.approx(hand, abs=1e-6)
+
+
+def test_users_that_a_run_lacks_are_refused() -> None:
+    users = user_metrics()
+    one = (pl.col("variant") == "1") & (pl.col("backbone") == "prm") & (pl.col("seed") == 2)
+    with pytest.raises(RecError, match="'round_1' lacks a backbone, a seed or a user"):
+        figures_of(comparison(), users.filter(~(one & (pl.col("user") == "u03"))), {}, {}, {})
 
 
 def test_texts_and_alignment_are_by_policy() -> None:
@@ -119,7 +137,8 @@ def test_metrics_are_few_and_named_alike_with_any_number_of_rounds() -> None:
 
 def test_metrics_without_rounds_have_no_gain() -> None:
     compared = comparison(0)
-    found = figures_of(compared, {"0": identifiability("0")}, {"0": health()}, {})
+    texts = {"0": identifiability("0")}
+    found = figures_of(compared, user_metrics(0), texts, {"0": health()}, {})
     assert list(metrics(compared, found)) == ["ndcg@5", "mrr", "degenerate"]
 
 

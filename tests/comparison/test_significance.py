@@ -12,9 +12,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import ttest_1samp
 
 from rec.comparison import components as components_module
-from rec.comparison import power, significance
+from rec.comparison import significance
 from rec.comparison.components import Components, components, two_way_p
-from rec.comparison.power import detectable, users_needed
 from rec.comparison.significance import effect, holm, sign_flip
 
 P_VALUES = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=3), st.floats(0, 1), min_size=1)
@@ -155,41 +154,7 @@ class TestTwoWay:
         assert np.mean([c.rest for c in found]) == pytest.approx(0.25, rel=0.05)
 
 
-class TestPower:
-    def test_users_needed_detect_the_difference(self) -> None:
-        """4,000 experiments with so many users find it about 80% of the time."""
-        needed = users_needed(Components(0.04, 0.0, 0.0), 3, 0.03)
-        assert needed == 349  # (2.8016 * 0.2 / 0.03)^2 = 348.8
-        samples = np.random.default_rng(1).normal(0.03, 0.2, (4000, needed))
-        z = samples.mean(1) / (samples.std(1, ddof=1) / np.sqrt(needed))
-        assert (np.abs(z) > 1.96).mean() == pytest.approx(0.8, abs=0.02)
-
-    @given(st.floats(1e-6, 4), st.floats(0, 4), st.integers(1, 9), st.integers(2, 10**6))
-    def test_needed_and_detectable_are_inverse(
-        self, of_users: float, rest: float, seeds: int, users: int
-    ) -> None:
-        spread = Components(of_users, 0.0, rest)
-        needed = users_needed(spread, seeds, detectable(spread, users, seeds))
-        assert needed is not None and abs(needed - users) <= 1 + users * 1e-9
-
-    def test_seeds_that_differ_too_much_are_not_made_up_for_by_users(self) -> None:
-        spread = Components(0.01, 0.01, 0.01)
-        assert users_needed(spread, 3, 0.01) is None
-        assert users_needed(spread, 10**6, 0.01) is not None
-
-    def test_no_spread_needs_no_more_than_a_pair(self) -> None:
-        nothing = Components(0.0, 0.0, 0.0)
-        assert users_needed(nothing, 3, 0.1) == 2 and detectable(nothing, 10, 3) == 0
-
-    def test_sought_is_half_a_percent_of_the_base(self) -> None:
-        spread = Components(0.01, 0.0, 0.0)
-        found = power.power("round_1", "base", 100, 3, spread, 0.6)
-        assert found.sought == pytest.approx(0.003)
-        assert found.users_needed == users_needed(spread, 3, 0.003) == 8721
-        assert found.detectable == pytest.approx(0.028016, abs=1e-6)
-
-
 def test_examples_of_the_docstrings() -> None:
-    for module in (components_module, power, significance):
+    for module in (components_module, significance):
         found = doctest.testmod(module)
         assert found.failed == 0 and found.attempted

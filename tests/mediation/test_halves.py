@@ -121,6 +121,23 @@ class TestReliability:
         assert r.value == pytest.approx(0.38 / np.sqrt(0.52 * 0.34))
         assert r.users == 2
 
+    def test_halves_that_disagree_are_not_reliable(self) -> None:
+        """One text better on one half, worse on the other: r is -1, and 2r / (1 + r) no number."""
+        scores = np.array([[1.0, 0.0], [0.0, 1.0]] * 3)
+        known = moments(scores, made(scores, 2).groups)
+        assert known.reliability(50, SEED) == Estimate(-1.0, -1.0, -1.0, 3)
+        assert known.full_reliability(50, SEED) == Estimate(0.0, 0.0, 0.0, 3)
+
+    def test_full_reliability_stays_between_0_and_1(self) -> None:
+        """An end of the interval below 0 becomes 0, one above by the formula."""
+        found = planted(0.0, 1.0, users=12, texts=3)
+        known = moments(found.ndcg, found.groups)
+        half, full = known.reliability(RESAMPLES, SEED), known.full_reliability(RESAMPLES, SEED)
+        assert half.low is not None and half.low < -0.1
+        assert half.high is not None and half.high > 0.1
+        assert full.low == 0
+        assert full.high == pytest.approx(2 * half.high / (1 + half.high))
+
     def test_variance_has_its_three_parts(self) -> None:
         # users 1, responses .5 ** 2, noise of the mean of two halves 1 / 2
         found = planted(0.5, 1.0, users=1500)

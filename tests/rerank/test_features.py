@@ -7,6 +7,7 @@ from rec.rerank.features import (
     batch,
     build_features,
     item_knowledge,
+    of_other_users,
     random_knowledge,
     user_knowledge,
 )
@@ -178,6 +179,24 @@ class TestRandomKnowledge:
         assert first.users is not None and again.users is not None
         assert torch.equal(first.items, again.items) and torch.equal(first.users, again.users)
         assert not torch.equal(first.items, other.items)
+
+
+class TestOfOtherUsers:
+    def test_everyone_has_the_text_of_another_and_each_text_has_one(self, made: World) -> None:
+        own = random_knowledge(made.features(), 8, seed=1)
+        other = of_other_users(own, seed=2)
+        assert own.users is not None and other.users is not None
+        texts = [tuple(row) for row in own.users[:, 0].tolist()]
+        given = [tuple(row) for row in other.users[:, 0].tolist()]
+        assert sorted(given) == sorted(texts)
+        assert all(mine != theirs for mine, theirs in zip(texts, given, strict=True))
+        assert torch.equal(own.items, other.items) and other.first is own.first
+
+    def test_the_seed_says_whose(self, made: World) -> None:
+        own = random_knowledge(made.features(), 8, seed=1)
+        first, again, other = (of_other_users(own, seed).users for seed in (1, 1, 2))
+        assert first is not None and again is not None and other is not None
+        assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 class TestUsers:

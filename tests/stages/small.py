@@ -29,7 +29,7 @@ def params(text: str = "response", **changes: Any) -> Params:
         reward=Reward(folds=2, backbone="dlcm"),
         machine=Machine(threads=1),
         orders=["popularity", "random"],
-        baselines=["none", "noise", "items", "history"],
+        baselines=["none", "noise", "items", "swapped", "history"],
         policies=["0", "1"],
         rounds={"1": "0"},
         fine_tuned=[],

@@ -70,6 +70,7 @@ class TestKnowledge:
             ("items", "both", 0, 0),
             ("noise", "response", 1, 20),
             ("history", "response", 1, 20),
+            ("swapped", "response", 1, 20),
             ("history", "both", 1, 20),
             ("0", "response", 1, 40),
             ("0", "joint", 1, 40),
@@ -96,13 +97,23 @@ class TestKnowledge:
 
     def test_items_are_the_same_for_all_but_noise(self, built: Features) -> None:
         tables = {}
-        for variant in ("items", "history", "0", "1", "noise"):
+        for variant in ("items", "history", "swapped", "0", "1", "noise"):
             found = inputs.knowledge(built, variant, params(), 1)
             assert found is not None
             tables[variant] = found.items
-        for variant in ("history", "0", "1"):
+        for variant in ("history", "swapped", "0", "1"):
             assert torch.equal(tables[variant], tables["items"])
         assert not torch.equal(tables["noise"], tables["items"])
+
+    def test_swapped_is_the_history_of_another(self, built: Features) -> None:
+        own, first, second = (
+            inputs.knowledge(built, variant, params(), seed)
+            for variant, seed in (("history", 1), ("swapped", 1), ("swapped", 2))
+        )
+        assert own is not None and first is not None and second is not None
+        assert own.users is not None and first.users is not None and second.users is not None
+        assert (own.users != first.users).flatten(1).any(1).all()
+        assert not torch.equal(first.users, second.users)
 
     def test_each_policy_has_its_own_responses(self, made: World, built: Features) -> None:
         base, other = (inputs.knowledge(built, policy, params(), 1) for policy in ("0", "1"))

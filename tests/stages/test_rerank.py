@@ -21,7 +21,7 @@ from stages import inputs, rerank
 from tests.rerank.builders import World, world
 from tests.stages.small import PROTOCOLS, judged_lists, params, write_inputs
 
-VARIANTS = ["none", "noise", "items", "history", "0", "1"]
+VARIANTS = ["none", "noise", "items", "swapped", "history", "0", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,9 @@ def test_lists_of_validation_and_test_users_by_every_protocol(
     assert all(splits[user] == split for user, split in runs.select("user", "split").iter_rows())
     assert set(runs["split"]) == {"valid", "test"}
     expected = judged_lists(made)
-    samples = {"noise": [0], "history": [0], "0": [0, 1], "1": [1]}.get(variant, [NO_SAMPLE])
+    samples = {"noise": [0], "swapped": [0], "history": [0], "0": [0, 1], "1": [1]}.get(
+        variant, [NO_SAMPLE]
+    )
     for protocol, size in zip(PROTOCOLS, (6, 7), strict=True):
         own = runs.filter(protocol=protocol)
         assert own.select("list", "sample").rows() == [
@@ -161,9 +163,10 @@ class TestErrors:
     def test_variant(self, monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
         settings(monkeypatch)
         result = invoke(variant, "prm", 1)
-        message = f"variant '{variant}' does not exist; use one of none, noise, items, history"
+        known = "none, noise, items, swapped, history, 0, 1"
+        message = f"variant '{variant}' does not exist; use one of {known}"
         assert result.exit_code == 1
-        assert result.output == f"Error: {message}, 0, 1\n"
+        assert result.output == f"Error: {message}\n"
         assert not layout.runs(variant, "prm", 1).exists()
 
     @pytest.mark.parametrize("arguments", [("none", "gru", 1), ("none", "prm", -1), ("none",)])
