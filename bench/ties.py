@@ -2,9 +2,9 @@
 
 `python -m bench.ties [FOLDER ...]` reads prepared tables (`data/tables` where none is named) and
 ranks the test lists by a rule without a model: the items whose ids follow the last one of the
-history, the nearest first, then those before it. Where ties stand in an order of ids the rule beats
-the popularity count, and positives follow the last item far more often than negatives do. Where
-their order is drawn, the rule knows nothing.
+history, the nearest first, then those before it. Where ties stand in an order of ids, positives of
+lists that begin in a tie follow the last item more often than negatives do, and the rule is better
+there than in other lists. Where their order is drawn, it is not.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_table_has_every_variant(clone: Path) -> None:
     metrics = json.loads((clone / "data/comparison/figures.json").read_text())
-    variants = ["popularity", "random", "none", "noise", "items", "history", "base"]
+    variants = ["popularity", "random", *BASELINES, "base"]
     for protocol in ("popularity", "uniform"):
         assert set(metrics[protocol]) >= {*variants, "round_1", "round_2"}
         for values in metrics[protocol].values():

@@ -131,6 +131,8 @@ def test_lists_are_the_plain_ones(rows: list[Known], knob: Prepare) -> None:
     assert sum(summary["lists"].values()) == len(result.lists)
     assert sum(summary["users"].values()) == len(result.users)
     assert summary["interactions"] == len(result.interactions)
+    times = Counter(result.interactions.select("user", "timestamp").rows())
+    assert summary["tied"] == sum(count for count in times.values() if count > 1)
     positives = [sum(labels) for labels in result.lists["labels"]]
     assert summary["positives_per_list"] == pytest.approx(np.mean(positives), abs=1e-4)
     users = summary["dropped"]["users"]

@@ -56,6 +56,7 @@ def test_sizes_by_hand() -> None:
         "share_of_items_without_year": 0.25,
         "share_of_items_without_categories": 0.25,
     }
+    assert found["share_of_interactions_tied"] == 2 / 8
     assert found["splits"]["train"] == {
         "users": 2,
         "interactions": 5,

@@ -68,6 +68,7 @@ def pairs(variants: Sequence[str]) -> list[Pair]:
         (BASE_NAME, NONE),
         ("history", NONE),
         (BASE_NAME, "items"),
+        ("history", "items"),
         ("history", "swapped"),
         ("items", NONE),
         ("noise", NONE),

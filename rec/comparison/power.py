@@ -153,8 +153,8 @@ def users_needed(design: Design, difference: float) -> int | None:
 
     None where no number of users does, as the spread between few seeds stays. More users may even
     find less: the larger the seeds' part of what is left, the fewer the degrees of freedom. Numbers
-    are therefore tried from below in steps of a factor of 2, and then by halves between the first
-    that suffices and the one before it.
+    are therefore tried from below, each a fifth above the one before, and then by halves between
+    the first that suffices and the one before it; fewer might do between two that were tried.
 
     >>> users_needed(Design(Components(1.0, 1.0, 0.0), 3, 0.05), 0.1) is None
     True
@@ -165,7 +165,7 @@ def users_needed(design: Design, difference: float) -> int | None:
 
     low, high = 1, design.least_users
     while not suffices(high):
-        low, high = high, 2 * high
+        low, high = high, high + max(1, high // 5)
         if high > MOST_USERS:
             return None
     low = max(low, design.least_users - 1)

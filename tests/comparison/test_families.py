@@ -91,6 +91,7 @@ def test_comparisons_in_order_and_each_once() -> None:
         ("base", "none"),
         ("history", "none"),
         ("base", "items"),
+        ("history", "items"),
         ("history", "swapped"),
         ("items", "none"),
         ("noise", "none"),
@@ -111,7 +112,7 @@ def test_p_values_are_corrected_within_each_family() -> None:
         p = {name: d.p for name, d in zip(names_, found.comparisons, strict=True)}
         corrected = [d.p_holm for d in found.comparisons]
         assert corrected == pytest.approx(list(holm(p).values()), abs=1e-5)
-        assert len(p) == 14
+        assert len(p) == 15
 
 
 def test_one_family_is_primary_the_others_are_secondary() -> None:

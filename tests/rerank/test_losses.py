@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import doctest
 import json
 import math
 from pathlib import Path
@@ -13,10 +14,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from rec.rerank.losses import Loss, attention_rank, listwise, log_likelihood, pointwise
+from rec.rerank import losses
+from rec.rerank.losses import (
+    Loss,
+    attention_rank,
+    likelihood_of_clicks,
+    listwise,
+    log_likelihood,
+    pointwise,
+)
+from rec.rerank.prm import PRM
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "setrank_loss.json"
-LOSSES: list[Loss] = [listwise, attention_rank, pointwise]
+LOSSES: list[Loss] = [listwise, likelihood_of_clicks, attention_rank, pointwise]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +48,15 @@ def log_softmax(scores: list[float]) -> list[float]:
     return [score - total for score in scores]
 
 
+def test_examples_in_docstrings() -> None:
+    found = doctest.testmod(losses)
+    assert found.attempted > 0 and found.failed == 0
+
+
+def test_prm_is_trained_with_the_likelihood_of_clicks() -> None:
+    assert PRM.loss is likelihood_of_clicks
+
+
 class TestByHand:
     SCORES = (0.3, -1.0, 2.0)
     LABELS = (1.0, 0.0, 1.0)
@@ -48,6 +67,10 @@ class TestByHand:
     def test_listwise(self) -> None:
         logs = log_softmax(list(self.SCORES))
         assert self.value(listwise) == pytest.approx(-(logs[0] + logs[2]) / 2)
+
+    def test_likelihood_of_clicks(self) -> None:
+        logs = log_softmax(list(self.SCORES))
+        assert self.value(likelihood_of_clicks) == pytest.approx(-(logs[0] + logs[2]))
 
     def test_attention_rank(self) -> None:
         logs = log_softmax(list(self.SCORES))
@@ -141,7 +164,7 @@ class TestWithoutPositive:
     SCORES = torch.tensor([[0.5, -0.5, 1.0, -torch.inf]])
     LABELS = torch.zeros(1, 4)
 
-    @pytest.mark.parametrize("loss", [listwise, attention_rank])
+    @pytest.mark.parametrize("loss", [listwise, likelihood_of_clicks, attention_rank])
     def test_shares(self, loss: Loss) -> None:
         assert loss(self.SCORES, self.LABELS).tolist() == [0.0]
         assert gradient(loss, self.SCORES, self.LABELS).tolist() == [[0.0] * 4]
@@ -151,7 +174,7 @@ class TestWithoutPositive:
         assert (gradient(pointwise, self.SCORES, self.LABELS)[0, :3] > 0).all()
 
 
-@pytest.mark.parametrize("loss", [listwise, attention_rank])
+@pytest.mark.parametrize("loss", [listwise, likelihood_of_clicks, attention_rank])
 def test_losses_of_shares_do_not_see_a_shift(loss: Loss) -> None:
     scores = torch.tensor([[0.5, -0.5, 1.0]])
     labels = torch.tensor([[1.0, 0.0, 1.0]])
