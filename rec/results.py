@@ -299,7 +299,7 @@ def _power_note(comparison: Comparison, first: Difference) -> str:
         wanted = f"it takes {count(power.users_needed, 'user')} with {seeds}"
     return (
         f" By the spread that was seen, {count(power.users, 'user')} and {seeds} can show {found} "
-        f"from {AGAINST[first.to]} with 80% power at the level of {LEVEL / number:.2g} (0.05 "
+        f"from {AGAINST[first.to]} with 80% power at the level of {LEVEL / number:.2g} ({LEVEL:g} "
         f"corrected for {count(number, 'comparison')}); to show {SHARE:.1%} of the base LLM's "
         f"value ({100 * power.sought:.2f} points), {wanted}."
     )

@@ -11,7 +11,7 @@ from rec.comparison.cells import cells_of
 from rec.comparison.names import last_round, round_number, slug
 from rec.comparison.power import Power
 from rec.comparison.result import Comparison, Difference
-from rec.config import FINE_TUNED
+from rec.config import BASE_NAME, FINE_TUNED
 from rec.distributions import rounded
 from rec.errors import RecError
 from rec.outcomes import HeldOut, Outcome
@@ -23,7 +23,7 @@ Metrics = dict[str, Any]
 #: Of `rec.health.sampling_health`: shares of responses, and means per response.
 HEALTH = ("cut_off", "cut_slots", "looping", "empty", "mean_tokens")
 #: Variants whose value is in metrics.json, besides the policies.
-BARS = ("none", "history", "base")
+BARS = ("none", "history", BASE_NAME)
 #: Metrics that the comparison has intervals of, and what the ends are called.
 ENDS = {"ndcg@5": ("low", "high"), "map@5": ("map@5_low", "map@5_high")}
 #: All others are means alone.
@@ -88,7 +88,7 @@ def metrics(comparison: Comparison, found: Metrics) -> Metrics:
 
 def _gain(comparison: Comparison) -> Metrics:
     last = last_round(comparison.variants)
-    found = None if last is None else comparison.primary.comparison(last, "base")
+    found = None if last is None else comparison.primary.comparison(last, BASE_NAME)
     if found is None:
         return {}
     ends = found.estimate

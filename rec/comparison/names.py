@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rec.config import BASE, BASELINES, FINE_TUNED, ORDERS
+from rec.config import BASE, BASE_NAME, BASELINES, FINE_TUNED, ORDERS
 from rec.errors import RecError
 
 #: The response of the base LLM that proved best on the very lists that it is judged by.
@@ -20,7 +20,7 @@ LABELS = {
     "items": "Item text only",
     "swapped": "Another user's history",
     "history": "History text, no LLM",
-    "base": "Base LLM",
+    BASE_NAME: "Base LLM",
     "sft": "Fine-tuned on chosen",
 }
 BEST_LABEL = "Best of N (sees labels)"
@@ -39,7 +39,7 @@ def slug(variant: str) -> str:
     if not (variant.isascii() and variant.isdigit()):
         known = ", ".join((*ORDERS, *BASELINES, *FINE_TUNED))
         raise RecError(f"runs: variant {variant!r} is unknown; use {known} or a policy's number")
-    return "base" if variant == BASE else f"{ROUND}{int(variant)}"
+    return BASE_NAME if variant == BASE else f"{ROUND}{int(variant)}"
 
 
 def round_number(name: str) -> int | None:

@@ -11,9 +11,8 @@ beforehand: those of the t-test follow from the data, are few where seeds differ
 with few of them asks for a much larger mean.
 
 The sign-flip test counts as the t-test over users, which asks for no more than that over both. With
-fewer than 15 users it asks for more, and the power is lower than is said here, with 9 by 20 points.
-Differences of which half are 0, with heavy tails, change it by 4 points at most. Seeds that were
-few tell little of how much seeds differ, and no figure is surer than that.
+few users it asks for more, and the power is lower than is said here. Seeds that were few tell
+little of how much seeds differ, and no figure is surer than that.
 """
 
 from __future__ import annotations

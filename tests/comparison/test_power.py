@@ -103,6 +103,23 @@ def test_more_comparisons_ask_for_more() -> None:
         assert one.detectable < next_one.detectable and one.users_needed < next_one.users_needed
 
 
+@pytest.mark.parametrize(("seeds", "low", "high"), [(2, 0.09, 0.15), (5, 0.03, 0.065)])
+def test_the_t_test_holds_its_level_with_five_seeds(seeds: int, low: float, high: float) -> None:
+    """By what it says in docs/architecture.md, two seeds that differ much are too few."""
+    users, spread, experiments = 230, Components(1.0, 0.1, 1.0), 2000
+    rng = np.random.default_rng(3)
+    of_users, of_seeds, rest = (
+        np.sqrt(variance) * rng.normal(size=(experiments, *shape))
+        for variance, shape in (
+            (spread.users, (1, users)),
+            (spread.seeds, (seeds, 1)),
+            (spread.rest, (seeds, users)),
+        )
+    )
+    rejected = [two_way_p(differences) <= 0.05 for differences in of_users + of_seeds + rest]
+    assert low < np.mean(rejected) < high
+
+
 def test_users_do_not_make_up_for_seeds_that_are_few_and_differ() -> None:
     spread = Components(0.01, 0.01, 0.01)
     assert users_needed(Design(spread, 3, 0.05), 0.03) is None

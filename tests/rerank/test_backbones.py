@@ -222,13 +222,13 @@ def test_every_weight_learns(
 ) -> None:
     features = made.features()
     knowledge = made.told(features, kind)
-    model = fresh(features, knowledge, backbone, ranker(adaptor=adaptor, loss=loss))
+    model = fresh(features, knowledge, backbone, ranker(adaptor=adaptor, loss=loss), 0.3)
     lists = lists_of(model, features, knowledge, torch.arange(len(features.lists)))
     model.loss(model(lists), lists.labels).mean().backward()  # type: ignore[no-untyped-call]
     for name, weight in model.named_parameters():
         if name in SHIFTS[backbone] and model.loss is not pointwise:
             continue
-        assert weight.grad is not None and weight.grad.abs().max() > 1e-8, name
+        assert weight.grad is not None and weight.grad.abs().max() > 1e-7, name
 
 
 @pytest.mark.parametrize("kind", ["items", "users", "both"])
