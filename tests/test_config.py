@@ -199,6 +199,11 @@ FAULTS: dict[str, tuple[str, Any, str]] = {
         [{**FILE, "url": ""}],
         "data.sources.registry: a is not possible; a file has either a url or pieces",
     ),
+    "member of a file that is no archive": (
+        "data.sources.registry",
+        [{**FILE, "member": "b"}],
+        "data.sources.registry: a is not possible; a member is one of an archive in pieces",
+    ),
     "unknown negatives": (
         "prepare.negatives",
         ["hard"],

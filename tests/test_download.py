@@ -209,7 +209,42 @@ def test_corrupted_member_is_refused(registry: Path, tmp_path: Path) -> None:
     wheel = write_wheel(registry, "parts", {"parts/a.bin": b"recognisable"})
     wheel.write_bytes(wheel.read_bytes().replace(b"recognisable", b"recognizable"))
     file = File("joined", "", pieces=["parts==1.0:parts/a.bin"])
-    assert "not a whole wheel" in only_error([file], tmp_path / "out")
+    assert "not a whole zip archive" in only_error([file], tmp_path / "out")
+
+
+def packed(registry: Path, members: dict[str, bytes]) -> list[str]:
+    """A zip archive of `members` in two pieces, each in a package."""
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w") as target:
+        for name, content in members.items():
+            target.writestr(name, content)
+    whole = archive.getvalue()
+    half = len(whole) // 2
+    write_wheel(registry, "first", {"a.zip.001": whole[:half]})
+    write_wheel(registry, "second", {"a.zip.002": whole[half:]})
+    return ["first==1.0:a.zip.001", "second==1.0:a.zip.002"]
+
+
+def test_member_of_an_archive_in_pieces(registry: Path, tmp_path: Path) -> None:
+    pieces = packed(registry, {"model/config.json": b"{}", "model/weights": CONTENT})
+    files = [
+        File("config.json", digest(b"{}"), pieces=pieces, member="model/config.json"),
+        File("weights", digest(CONTENT), pieces=pieces, member="model/weights"),
+    ]
+    fetch_files(files, tmp_path / "out")
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert found == {"config.json": b"{}", "weights": CONTENT}
+
+
+def test_faults_of_an_archive_in_pieces_are_told(registry: Path, tmp_path: Path) -> None:
+    pieces = packed(registry, {"model/config.json": b"{}"})
+    absent = File("weights", "", pieces=pieces, member="model/weights")
+    message = only_error([absent], tmp_path / "out")
+    assert message == "weights: the archive of its pieces holds no 'model/weights'"
+    cut = File("config.json", "", pieces=pieces[:1], member="model/config.json")
+    assert "the archive of its pieces is not a whole zip" in only_error([cut], tmp_path / "out")
+    other = File("config.json", "0" * 64, pieces=pieces, member="model/config.json")
+    assert "sha256" in only_error([other], tmp_path / "out")
 
 
 def test_absent_package_is_named(registry: Path, tmp_path: Path) -> None:

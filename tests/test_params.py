@@ -39,6 +39,7 @@ def test_stage_composes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 CHOICES = [
     *itertools.product(names("profile"), ["data"], names("data")),
     *itertools.product(names("profile"), ["llm"], names("llm")),
+    *itertools.product(names("profile"), ["encoder"], names("encoder")),
     *itertools.product(names("profile"), ["rounds"], names("rounds")),
 ]
 
@@ -52,6 +53,7 @@ def test_every_choice_of_a_group_is_valid(
     found = {
         "data": params.data.name,
         "llm": params.llm.name,
+        "encoder": params.encoder.name.lower(),
         "rounds": "-".join([f"t{len(params.rounds)}", *params.fine_tuned]),
     }
     assert found[group] == choice
