@@ -11,7 +11,7 @@ from rec.knowledge import matrix, read_vectors
 from rec.machine import use_threads
 from rec.mediation.judging import FoldJudgement, RoundJudgement, judge_fold, judge_round
 from rec.mediation.links import Link, as_json
-from rec.mediation.rewards import fresh_links, response_links, swap_links
+from rec.mediation.rewards import agreement_links, fresh_links, response_links, swap_links
 from rec.mediation.texts import Texts, text_links
 from rec.reward import RewardModel, load_models, mean_over_folds
 from rec.tables import SCORES, read_table
@@ -37,6 +37,7 @@ def main(params: Params, round_: int) -> None:
         *swap_links(judged.swapped, knowledge.first.cpu().numpy(), resamples, seed),
         *response_links(judged.responses, "train", measure, resamples, seed),
         *response_links(judged.valid, "valid", measure, resamples, seed),
+        *agreement_links(judged.opinions, resamples, seed),
         *fresh(round_, judged, measure, resamples, seed),
     ]
     write_json(layout.mediation(round_), {"round": round_, "policy": policy, **as_json(links)})

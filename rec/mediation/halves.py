@@ -34,9 +34,14 @@ class Halves:
     @property
     def groups(self) -> list[slice]:
         """The places of each user's texts, of users with several."""
-        starts = np.flatnonzero(np.diff(self.owners, prepend=-1))
-        ends = np.append(starts[1:], len(self.owners))
-        return [slice(a, b) for a, b in zip(starts, ends, strict=True) if b - a > 1]
+        return user_groups(self.owners)
+
+
+def user_groups(owners: Integers) -> list[slice]:
+    """The places of each user's texts in a table that is sorted by user, of users with several."""
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    ends = np.append(starts[1:], len(owners))
+    return [slice(a, b) for a, b in zip(starts, ends, strict=True) if b - a > 1]
 
 
 def halves(judged: Judged, features: Features) -> Halves:

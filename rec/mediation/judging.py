@@ -13,6 +13,7 @@ import polars as pl
 import torch
 
 from rec.errors import RecError
+from rec.mediation.agreement import Opinions, opinions
 from rec.mediation.halves import Halves, Integers, halves, joined
 from rec.rerank.features import Features, Knowledge
 from rec.rerank.ranking import Judged, judge_pairs, positive_rows
@@ -35,11 +36,12 @@ class FoldJudgement:
 
 @dataclass(frozen=True)
 class RoundJudgement:
-    """What all models of a round made of them; `valid` is their mean."""
+    """What all models of a round made of them; `valid` is their mean, `opinions` each one's."""
 
     responses: Halves
     swapped: Halves
     valid: Halves
+    opinions: Opinions  # of validation users' responses
     fresh: list[pl.DataFrame]
 
 
@@ -109,11 +111,16 @@ def _nothing() -> Halves:
 
 
 def judge_round(parts: list[FoldJudgement], features: Features) -> RoundJudgement:
-    """The judgements of all folds as one."""
+    """The judgements of all folds as one.
+
+    Raises RecError where the models judged different lists.
+    """
+    valid = [part.valid for part in parts]
     return RoundJudgement(
         responses=joined([part.responses for part in parts]),
         swapped=joined([part.swapped for part in parts]),
-        valid=halves(mean_judged([part.valid for part in parts]), features),
+        valid=halves(mean_judged(valid), features),
+        opinions=opinions(valid, features),
         fresh=[part.fresh for part in parts],
     )
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import polars as pl
 
+from rec.mediation.agreement import Opinions, agreement
 from rec.mediation.halves import Halves, Integers, against_others, matched, moments, picks
 from rec.mediation.links import (
     BEST_OF_N,
@@ -142,6 +143,32 @@ def _reliability_links(
             unit=unit,
         )
         for name, label, figure, unit in figures
+    ]
+
+
+def agreement_links(found: Opinions, resamples: int, seed: int) -> list[Link]:
+    """Whether the reward models agree about a validation user's responses, on the same lists.
+
+    Beside the reliability of their mean between halves of the lists: is it models that are noisy?
+    """
+    measures = (
+        ("agreement", "r of two reward models on the same lists", found.ndcg),
+        (
+            "log_likelihood_agreement",
+            "r of two reward models' log-likelihood",
+            found.log_likelihood,
+        ),
+    )
+    return [
+        link(
+            RELIABILITY,
+            f"{name}_valid",
+            f"{label}, {SPLITS['valid']}",
+            "valid",
+            agreement(scores, found.owners, resamples, seed),
+            unit=CORRELATION,
+        )
+        for name, label, scores in measures
     ]
 
 
