@@ -179,8 +179,8 @@ class Encoder:
 class Knowledge:
     """What of a user's text becomes a vector."""
 
-    #: The response; history and response as one text (KAR); or a vector of each.
-    text: str = choice("response", "joint", "both")
+    #: History and response as one text (KAR); the response alone; or a vector of each.
+    text: str = choice("joint", "response", "both")
 
 
 @dataclass
