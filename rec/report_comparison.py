@@ -46,7 +46,7 @@ NOTES = {
     "items": "the items' texts, nothing of the user",
     "swapped": "a control: what another user rated, as text",
     "history": "what the user rated, as text: the bar for an LLM",
-    BASE_NAME: "what the LLM writes before any alignment",
+    BASE_NAME: "with what the LLM writes before any alignment",
     "sft": "a control: the LLM trained on chosen texts alone",
     BEST_SLUG: "an upper bound, see below",
 }

@@ -91,6 +91,11 @@ def chain(run: Run) -> Grid:
                 "Identifiability, median rank",
                 [DASH if text is None else text.rank_text for text in found],
             ),
+            Line(
+                "Texts cut by the encoder",
+                [DASH if text is None else text.cut_text for text in found],
+                "longer than encoder.max_tokens",
+            ),
             line("Reward model, NDCG@5", "validation lists, mean over folds", _cells(reward, 4)),
             line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
             line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),

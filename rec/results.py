@@ -55,11 +55,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Text:
-    """How well a variant's texts tell users apart."""
+    """How well a variant's texts tell users apart, and whether the encoder read them whole."""
 
     label: str
     mrr: float
     median_rank: float
+    cut: float  # the share of texts whose end the encoder did not read
 
     @property
     def mrr_text(self) -> str:
@@ -70,6 +71,11 @@ class Text:
     def rank_text(self) -> str:
         """The median rank, without a decimal that is 0."""
         return f"{self.median_rank:,.1f}".removesuffix(".0")
+
+    @property
+    def cut_text(self) -> str:
+        """The share of texts that were cut, in percent."""
+        return f"{self.cut:.1%}"
 
 
 def heading(comparison: Comparison, protocol: str) -> str:
@@ -103,7 +109,7 @@ def texts(figures: Any) -> dict[str, Text]:
     """By slug, how well texts tell users apart, from `rec.comparison.figures.figures`."""
     try:
         return {
-            name: Text(label(name), float(found["mrr"]), float(found["median_rank"]))
+            name: Text(label(name), *(float(found[key]) for key in ("mrr", "median_rank", "cut")))
             for name, found in figures["identifiability"].items()
             if name != "chance"
         }

@@ -34,16 +34,17 @@ def main(params: Params, policy: str) -> None:
     within, between = response_cosines(matrix(vectors), owners.cast(pl.Int64).to_numpy())
     cosines = {"within_user_cosine": within, "between_user_cosine": between}
     schema = vectors_schema(encoder.dimension)
+    texts = responses["text"]
+    if params.knowledge.text == "joint":
+        texts = joint_texts(responses, read_table(layout.PROMPTS, PROMPTS))
+    figures = {**dataclasses.asdict(found), **cosines, "cut": encoder.cut(texts.to_list())}
     with atomic_path(layout.knowledge(policy)) as folder:
         folder.mkdir()
         write_table(vectors, folder / layout.vectors(policy).name, schema)
         if params.knowledge.text == "joint":
-            texts = joint_texts(responses, read_table(layout.PROMPTS, PROMPTS))
             told = encoded(encoder, responses, texts)
             write_table(told, folder / layout.joint_vectors(policy).name, schema)
-        write_json(
-            folder / layout.identifiability(policy).name, {**dataclasses.asdict(found), **cosines}
-        )
+        write_json(folder / layout.identifiability(policy).name, figures)
 
 
 def encoded(encoder: Encoder, responses: pl.DataFrame, texts: pl.Series) -> pl.DataFrame:

@@ -26,7 +26,7 @@ def main(params: Params, round_: int) -> None:
     use_threads(params.machine.threads)
     policy, resamples, seed = judged_policy(params, round_), params.evaluate.bootstrap, params.seed
     measure = params.pairs.measure
-    read, models = texts(policy), load_models(layout.reward(round_))
+    read, models = texts(params, policy), load_models(layout.reward(round_))
     calls = [(params, policy, str(round_), model) for model in models]
     features = inputs.features(params)
     knowledge = inputs.policy_knowledge(features, policy, params)
@@ -50,7 +50,7 @@ def run(params: Params, policy: str, after: str, model: RewardModel) -> FoldJudg
     return judge_fold(model, features, before, fresh)
 
 
-def texts(policy: str) -> Texts:
+def texts(params: Params, policy: str) -> Texts:
     """A policy's vectors beside those of the histories. Raises RecError for an unknown owner."""
     vectors = read_vectors(layout.vectors(policy))
     histories = read_vectors(layout.HISTORY_VECTORS)
@@ -61,6 +61,7 @@ def texts(policy: str) -> Texts:
         raise RecError(f"{layout.vectors(policy)}: a response has no prompt; sample again")
     return Texts(
         vectors=matrix(vectors),
+        told=matrix(read_vectors(inputs.told_path(params, policy))),
         owners=owners.cast(pl.Int64).to_numpy(),
         histories=matrix(histories),
         splits=splits.to_numpy().astype(str),

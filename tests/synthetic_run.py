@@ -114,6 +114,7 @@ def identifiability(policy: str) -> dict[str, float]:
         "chance_mrr": 0.0253,
         "within_user_cosine": 0.7,
         "between_user_cosine": 0.4,
+        "cut": 0.01 * number,
     }
 
 

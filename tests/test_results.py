@@ -24,8 +24,8 @@ from tests.synthetic_run import comparison
 METRICS: dict[str, Any] = {
     "identifiability": {
         "chance": {"mrr": 0.0253},
-        "base": {"mrr": 0.1, "median_rank": 40.0},
-        "round_1": {"mrr": 0.3, "median_rank": 13.333333},
+        "base": {"mrr": 0.1, "median_rank": 40.0, "cut": 0.0},
+        "round_1": {"mrr": 0.3, "median_rank": 13.333333, "cut": 0.0},
     }
 }
 

@@ -14,7 +14,7 @@ from rec.cli.group import LazyGroup
 SECTIONS = {
     "Use the models": {
         "profile": "Write what a user prefers, from a history, as an LLM reads it.",
-        "rerank": "Rank candidates for a user, and say what the profile changed.",
+        "rerank": "Rank candidates for a user, and say what texts about the user changed.",
         "compare": "Compare what the base and an aligned LLM write about a prepared user.",
     },
     "Look into a run": {

@@ -89,13 +89,14 @@ def rerank(
     project: Project,
     form: Form,
 ) -> None:
-    """Rank candidates for a user, and say what the profile changed.
+    """Rank candidates for a user, and say what texts about the user changed.
 
     An LLM writes a profile of the history (see `rec profile`), and the re-ranker of the comparison
     that learned from this LLM's texts ranks the candidates; of several profiles it is told each,
     and the mean of its scores counts. The column "without" is the rank by the re-ranker that knows
-    no text (No knowledge in the results table), "change" by how many places the profile moved a
-    candidate up. Both know the history. Only differences of scores mean something.
+    no text (No knowledge in the results table), "change" by how many places the texts moved a
+    candidate up: the profile and, by default, the history's titles before it. Both know the history
+    by its items' numbers. Only differences of scores mean something.
 
     --batch answers each line by a line, in their order, whatever --format says.
     """

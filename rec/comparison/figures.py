@@ -132,11 +132,11 @@ def _identifiability(policies: Policies) -> Metrics:
     for policy, values in policies.items():
         try:
             chance = {"mrr": rounded(values["chance_mrr"])}
-            row = {key: rounded(values[key]) for key in ("mrr", "median_rank")}
+            row = {key: rounded(values[key]) for key in ("mrr", "median_rank", "cut")}
         except (KeyError, TypeError, ValueError) as error:
             raise RecError(
-                f"identifiability of policy {policy}: needs the numbers mrr, median_rank and "
-                f"chance_mrr ({error})"
+                f"identifiability of policy {policy}: needs the numbers mrr, median_rank, cut "
+                f"and chance_mrr ({error})"
             ) from error
         table.setdefault("chance", chance)
         table[slug(policy)] = row

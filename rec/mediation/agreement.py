@@ -1,9 +1,10 @@
 """Do reward models agree about a user's responses, on the same lists?
 
-What two models make of the same responses and lists differs by what is noise in a model; what one
-model makes of them on two halves of the lists (`rec.mediation.halves`) differs also by what is
-noise in lists. Where models agree and halves do not, more or longer lists would help, better models
-would not.
+Beside the reliability between halves of the lists (`rec.mediation.halves`) this says more about
+where noise comes from: what two models make of the same responses and lists differs by what is
+noise in a model; lists are the same. It is an upper bound: models of different folds share most of
+their train users, and stopped early on these very validation users. It is of single models on all
+lists, the reliability of validation users of the models' mean on halves.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ def opinions(parts: Sequence[Judged], features: Features) -> Opinions:
 
 
 def agreement(scores: Floats, owners: Integers, resamples: int, seed: int) -> Estimate:
-    """Correlation between two models' scores relative to their user's mean, over all pairs of them.
+    """Agreement of models about scores relative to their user's mean, over all pairs of models.
 
     `scores` [T, M] of the responses of `owners` [T]. The mean covariance of two models by the mean
     variance of one, summed over users: the consistency form of the intraclass correlation for a
-    single rater, ICC(3,1) (Shrout and Fleiss 1979, Psychological Bulletin 86). Chance is 0; with
-    fewer than two models there is none.
+    single rater, ICC(3,1) (Shrout and Fleiss 1979, Psychological Bulletin 86). It is 0 where models
+    have nothing in common; with fewer than two models there is none.
 
     Two models that give a user's two responses 0 and 2, and 0 and 1: covariance 1, variances 2 and
     .5.

@@ -30,7 +30,9 @@ def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[
     """The swap test: users' lists with texts of different users, one of them their own.
 
     `own` [users] is the row of each user's own text. A reward that does not change with the text
-    can tell nothing about responses. Texts may be better or worse for everybody; `swap_match` says
+    can tell nothing about responses. With `knowledge.text` joint a text is history and response as
+    one, and both are swapped: what the reward makes of responses alone is for the links of the
+    responses of one user to say. Texts may be better or worse for everybody; `swap_match` says
     whether different users need different ones, `swap_own` whether a text knows its own user.
     """
     groups = found.groups
@@ -152,10 +154,10 @@ def agreement_links(found: Opinions, resamples: int, seed: int) -> list[Link]:
     Beside the reliability of their mean between halves of the lists: is it models that are noisy?
     """
     measures = (
-        ("agreement", "r of two reward models on the same lists", found.ndcg),
+        ("agreement", "Agreement of reward models on the same lists (ICC)", found.ndcg),
         (
             "log_likelihood_agreement",
-            "r of two reward models' log-likelihood",
+            "Agreement of reward models by log-likelihood (ICC)",
             found.log_likelihood,
         ),
     )

@@ -27,14 +27,15 @@ SPLITS = {"train": "train users", "valid": "validation users", "test": "test use
 class Texts:
     """Vectors of a policy's n responses and of all users' histories."""
 
-    vectors: Floats  # [n, dim]
+    vectors: Floats  # [n, dim] of the responses alone
+    told: Floats  # [n, dim] of what re-rankers read of them (`knowledge.text`)
     owners: npt.NDArray[np.int64]  # [n] the row of each response's user in `histories`
     histories: Floats  # [users, dim]
     splits: npt.NDArray[np.str_]  # [users]
 
 
 def text_links(texts: Texts, resamples: int, seed: int) -> list[Link]:
-    """Identifiability by split, then what the vectors keep of the users.
+    """Identifiability of the responses by split, then what is the users' in the vectors told.
 
     The rank of a response is that among all users' histories, whatever its user's split; of users
     with several responses the mean counts. Resamples draw users and their responses; the histories
@@ -71,10 +72,11 @@ def _encoder_links(texts: Texts, split: str, name: str, resamples: int, seed: in
 
     Of vectors of length 1 the mean squared distance is 2 - 2 cosine, so that the share of the
     variance that lies between users is (within - between) / (1 - between): 0 where responses of a
-    user are no more alike than those of two users.
+    user are no more alike than those of two users. Of vectors that hold the history, too, what is
+    left within users is all that the responses of a user differ by.
     """
     chosen = texts.splits[texts.owners] == split
-    sums = user_sums(texts.vectors[chosen], texts.owners[chosen])
+    sums = user_sums(texts.told[chosen], texts.owners[chosen])
     users = len(sums.counts)
 
     def difference(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -89,7 +91,7 @@ def _encoder_links(texts: Texts, split: str, name: str, resamples: int, seed: in
         link(
             ENCODER,
             f"vectors_between_{split}",
-            f"Share of the vectors' variance between users, {name}",
+            f"Share of the variance between users of the vectors told, {name}",
             split,
             estimate(share, users, resamples, seed),
             unit=SHARE,

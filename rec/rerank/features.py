@@ -66,8 +66,8 @@ class Features:
 class Knowledge:
     """Text vectors: of items and, where given, of R responses of users, each with S texts.
 
-    The texts of a response are the response itself and, where the re-ranker is told both, the
-    history that it was written about.
+    The texts of a response are the response itself (or, as one text, with the history that it was
+    written about) and, where the re-ranker is told both, the history.
     """
 
     items: Tensor  # float16 [items + 1, dim], zeros at padding

@@ -87,9 +87,9 @@ def test_texts_and_alignment_are_by_policy() -> None:
     found = figures()
     assert found["identifiability"] == {
         "chance": {"mrr": 0.0253},
-        "base": {"mrr": 0.1, "median_rank": 40.0},
-        "round_1": {"mrr": 0.3, "median_rank": 20.0},
-        "round_2": {"mrr": 0.5, "median_rank": 13.333333},
+        "base": {"mrr": 0.1, "median_rank": 40.0, "cut": 0.0},
+        "round_1": {"mrr": 0.3, "median_rank": 20.0, "cut": 0.01},
+        "round_2": {"mrr": 0.5, "median_rank": 13.333333, "cut": 0.02},
     }
     assert found["sampling"] == dict.fromkeys(("base", "round_1", "round_2"), SOUND)
     assert found["alignment"]["round_1"] == {

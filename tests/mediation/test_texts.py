@@ -15,7 +15,8 @@ def texts(signal: float, seed: int = 0) -> Texts:
     owners = np.repeat(np.arange(USERS), SAMPLES)
     noise = rng.normal(size=(len(owners), DIMENSION))
     splits = np.array(["train", "train", "valid", "test"] * (USERS // 4))
-    return Texts(signal * histories[owners] + noise, owners, histories, splits)
+    vectors = signal * histories[owners] + noise
+    return Texts(vectors, vectors, owners, histories, splits)
 
 
 def links(found: Texts) -> dict[str, Link]:
@@ -81,10 +82,20 @@ def test_a_user_drawn_twice_is_no_two_users() -> None:
     assert within[0] == pytest.approx((2 * own[0] + own[1]) / 3)
 
 
+def test_what_is_told_is_another_thing_than_who_is_identified() -> None:
+    """Responses that could be anybody's, told behind their user's history."""
+    bare, joint = texts(0.0), texts(2.0)
+    told = Texts(bare.vectors, joint.vectors, bare.owners, bare.histories, bare.splits)
+    found = links(told)
+    assert found["identifiability_train"].holds is False
+    assert found["vectors_between_train"] == links(joint)["vectors_between_train"]
+
+
 def test_one_response_each_has_no_cosine() -> None:
     made = texts(1.0)
     first = np.arange(0, USERS * SAMPLES, SAMPLES)
-    alone = Texts(made.vectors[first], made.owners[first], made.histories, made.splits)
+    vectors = made.vectors[first]
+    alone = Texts(vectors, vectors, made.owners[first], made.histories, made.splits)
     found = links(alone)
     assert found["vectors_between_train"].value is None
     assert found["identifiability_train"].holds

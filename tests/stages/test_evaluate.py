@@ -35,7 +35,11 @@ def test_writes_metrics_tables_and_plots_and_says_nothing(run: Path) -> None:
     assert (result.exit_code, result.output) == (0, "")
     metrics = json.loads(layout.FIGURES.read_text())
     assert (metrics["test_users"], metrics["test_lists"], metrics["seeds"]) == (12, 36, 2)
-    assert metrics["identifiability"]["round_2"] == {"mrr": 0.5, "median_rank": 13.333333}
+    assert metrics["identifiability"]["round_2"] == {
+        "mrr": 0.5,
+        "median_rank": 13.333333,
+        "cut": 0.02,
+    }
     beta = load_params(run / "params.yaml").align.beta
     assert metrics["alignment"]["round_1"]["margin_nats"] == round(0.22 / beta, 6)
     assert metrics["alignment"]["round_1"]["likelihood_displacement"] is True
