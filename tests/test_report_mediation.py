@@ -75,13 +75,13 @@ class TestSection:
         assert section.chain.lines[0].cells[2] == "–"
 
 
-def page(rounds: Rounds) -> str:
+def page(rounds: Rounds, joint: bool = False) -> str:
     """The section alone."""
     environment = Environment(
         loader=PackageLoader("rec"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     section = mediation_section(rounds)
-    return environment.get_template("mediation.html.j2").render(mediation=section)
+    return environment.get_template("mediation.html.j2").render(mediation=section, joint=joint)
 
 
 def test_the_template_shows_figure_tables_and_sentences() -> None:
@@ -92,6 +92,12 @@ def test_the_template_shows_figure_tables_and_sentences() -> None:
     assert ".020 [−.010, .050], includes null" in html
     assert "Share of &lt;users&gt;" in html
     assert len(re.findall(r"<table ", html)) == 1 + 6
+
+
+def test_the_page_says_what_a_joint_text_is() -> None:
+    rounds = {1: chain()}
+    assert "the user's history and the LLM's response" in page(rounds, joint=True)
+    assert "the user's history and the LLM's response" not in page(rounds)
 
 
 def test_without_rounds_there_is_no_figure() -> None:

@@ -58,7 +58,7 @@ def write_inputs(made: World) -> None:
     write_json(layout.PREPARED, {"protocols": ["popularity"]})
     write_table(made.prompts, layout.PROMPTS, PROMPTS)
     write_table(made.item_vectors, layout.ITEM_VECTORS, vectors_schema(DIMENSION))
-    write_table(made.user_vectors, layout.vectors("0"), vectors_schema(DIMENSION))
+    write_table(made.user_vectors, layout.joint_vectors("0"), vectors_schema(DIMENSION))
     write_table(responses_table(made), layout.responses("0"), RESPONSES)
     features = made.features()
     knowledge = made.knowledge(features)
