@@ -190,7 +190,7 @@ class Sampling:
     backend: str = choice("llama_cpp", "openai", "transformers")
     server_model: str = MISSING  # openai: the model's name there; {policy} is the policy's name
     server_prompts: str = choice("tokens", "text")  # openai: what the server takes as a prompt
-    responses: int = number(2)  # N, per train user
+    responses: int = number(1)  # N, per train user; a round needs 2
     responses_valid: int = number(1)  # per validation user; 2 or more give held-out pairs
     responses_eval: int = number(1)  # per test user
     temperature: float = number(0.0, 5.0)

@@ -240,6 +240,9 @@ def _check_rounds(params: Params, name: str) -> None:
     rounds = {str(number): str(number - 1) for number in range(1, count + 1)}
     allowed = "round t judges policy t - 1"
     _require(params.rounds == rounds, name, "rounds", params.rounds, allowed)
+    responses = params.sampling.responses
+    allowed = "a round compares responses of a user and needs 2 or more; only rounds=t0 takes 1"
+    _require(responses > 1 or not count, name, "sampling.responses", responses, allowed)
     if controls:
         _check_choice(controls, FINE_TUNED, name, "fine_tuned")
         allowed = "it learns from the pairs of round 1, and rounds has none"

@@ -1,6 +1,8 @@
 """Stage encode POLICY: the vectors of a policy's responses, and whether they tell users apart."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import click
 import polars as pl
@@ -24,27 +26,41 @@ def main(params: Params, policy: str) -> None:
     use_threads(params.machine.threads)
     responses = read_table(layout.responses(policy), RESPONSES)
     encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
-    vectors = encoded(encoder, responses, responses["text"])
+    texts = written(responses, policy, params.knowledge.text)
+    tables = {path: encoded(encoder, responses, column) for path, column in texts.items()}
+    told = texts[layout.told_vectors(policy, params.knowledge.text)]
+    found = figures(tables[layout.vectors(policy)], policy)
+    with atomic_path(layout.knowledge(policy)) as folder:
+        folder.mkdir()
+        for path, table in tables.items():
+            write_table(table, folder / path.name, vectors_schema(encoder.dimension))
+        found["cut"] = encoder.cut(told.to_list())
+        write_json(folder / layout.identifiability(policy).name, found)
+
+
+def written(responses: pl.DataFrame, policy: str, text: str) -> dict[Path, pl.Series]:
+    """The texts to encode, by where their vectors go: responses, and joint with their histories."""
+    texts = {layout.vectors(policy): responses["text"]}
+    if text == "joint":
+        prompts = read_table(layout.PROMPTS, PROMPTS)
+        texts[layout.joint_vectors(policy)] = joint_texts(responses, prompts)
+    return texts
+
+
+def figures(vectors: pl.DataFrame, policy: str) -> dict[str, Any]:
+    """How well responses tell users apart. Raises RecError for one without a prompt."""
     histories = read_vectors(layout.HISTORY_VECTORS)
     rows = histories.select("key").with_row_index("row")
     owners = vectors.select("key").join(rows, on="key", how="left", maintain_order="left")["row"]
     if owners.null_count():
         raise RecError(f"{layout.responses(policy)}: a response has no prompt; sample again")
-    found = identifiability(matrix(vectors), owners.cast(pl.Int64).to_numpy(), matrix(histories))
-    within, between = response_cosines(matrix(vectors), owners.cast(pl.Int64).to_numpy())
-    cosines = {"within_user_cosine": within, "between_user_cosine": between}
-    schema = vectors_schema(encoder.dimension)
-    texts = responses["text"]
-    if params.knowledge.text == "joint":
-        texts = joint_texts(responses, read_table(layout.PROMPTS, PROMPTS))
-    figures = {**dataclasses.asdict(found), **cosines, "cut": encoder.cut(texts.to_list())}
-    with atomic_path(layout.knowledge(policy)) as folder:
-        folder.mkdir()
-        write_table(vectors, folder / layout.vectors(policy).name, schema)
-        if params.knowledge.text == "joint":
-            told = encoded(encoder, responses, texts)
-            write_table(told, folder / layout.joint_vectors(policy).name, schema)
-        write_json(folder / layout.identifiability(policy).name, figures)
+    numbers = owners.cast(pl.Int64).to_numpy()
+    within, between = response_cosines(matrix(vectors), numbers)
+    return {
+        **dataclasses.asdict(identifiability(matrix(vectors), numbers, matrix(histories))),
+        "within_user_cosine": within,
+        "between_user_cosine": between,
+    }
 
 
 def encoded(encoder: Encoder, responses: pl.DataFrame, texts: pl.Series) -> pl.DataFrame:

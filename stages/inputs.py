@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
@@ -108,14 +107,8 @@ def policy_knowledge(built: Features, policy: str, params: Params) -> Knowledge:
     histories = None
     if params.knowledge.text == "both":
         histories = read_vectors(layout.HISTORY_VECTORS)
-    told = read_vectors(told_path(params, policy))
+    told = read_vectors(layout.told_vectors(policy, params.knowledge.text))
     return user_knowledge(built, items, told, prompts(), histories)
-
-
-def told_path(params: Params, policy: str) -> Path:
-    """The vectors of what re-rankers read of a policy's responses: alone, or behind the history."""
-    joint = params.knowledge.text == "joint"
-    return layout.joint_vectors(policy) if joint else layout.vectors(policy)
 
 
 def prompts() -> pl.DataFrame:

@@ -61,7 +61,7 @@ def texts(params: Params, policy: str) -> Texts:
         raise RecError(f"{layout.vectors(policy)}: a response has no prompt; sample again")
     return Texts(
         vectors=matrix(vectors),
-        told=matrix(read_vectors(inputs.told_path(params, policy))),
+        told=matrix(read_vectors(layout.told_vectors(policy, params.knowledge.text))),
         owners=owners.cast(pl.Int64).to_numpy(),
         histories=matrix(histories),
         splits=splits.to_numpy().astype(str),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rec.errors import RecError
 from rec.params import load_params
 from tests.composed import ROOT, compose
 
@@ -30,3 +31,11 @@ def test_a_group_is_as_its_name_says_in_every_profile(
 
 def test_there_is_a_group_without_rounds() -> None:
     assert "t0" in GROUPS and "t2-sft" in GROUPS
+
+
+def test_one_response_per_user_is_enough_where_no_round_compares_them(tmp_path: Path) -> None:
+    alone = ["profile=cpu", "sampling.responses=1"]
+    params = load_params(compose(tmp_path / "params.yaml", [*alone, "rounds=t0"]))
+    assert params.sampling.responses == 1
+    with pytest.raises(RecError, match=r"sampling\.responses: 1 is not possible; a round compares"):
+        load_params(compose(tmp_path / "params.yaml", [*alone, "rounds=t1"]))

@@ -135,8 +135,7 @@ def stored_vectors(
     """
     (width,) = item_vectors["vector"].to_numpy().shape[1:]
     kind, schema = params.knowledge.text, vectors_schema(width)
-    path = layout.joint_vectors(policy) if kind == "joint" else layout.vectors(policy)
-    texts = prepared_rows(key, path, schema, "key")
+    texts = prepared_rows(key, layout.told_vectors(policy, kind), schema, "key")
     if kind != "both":
         return TextVectors(texts)
     return TextVectors(texts, prepared_rows(key, layout.HISTORY_VECTORS, schema, "key"))
