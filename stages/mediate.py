@@ -11,10 +11,17 @@ from rec.knowledge import matrix, read_vectors
 from rec.machine import use_threads
 from rec.mediation.judging import FoldJudgement, RoundJudgement, judge_fold, judge_round
 from rec.mediation.links import Link, as_json
-from rec.mediation.rewards import agreement_links, fresh_links, response_links, swap_links
+from rec.mediation.preferences import preference_links, probed, repeated
+from rec.mediation.rewards import (
+    agreement_links,
+    by_measure,
+    fresh_links,
+    response_links,
+    swap_links,
+)
 from rec.mediation.texts import Texts, text_links
 from rec.reward import RewardModel, load_models, mean_over_folds
-from rec.tables import SCORES, read_table
+from rec.tables import ALL_FOLDS, SCORES, read_table
 from stages import inputs
 from stages.runner import stage
 
@@ -38,6 +45,7 @@ def main(params: Params, round_: int) -> None:
         *response_links(judged.responses, "train", measure, resamples, seed),
         *response_links(judged.valid, "valid", measure, resamples, seed),
         *agreement_links(judged.opinions, resamples, seed),
+        *preferences(params, round_, judged, resamples),
         *fresh(round_, judged, measure, resamples, seed),
     ]
     write_json(layout.mediation(round_), {"round": round_, "policy": policy, **as_json(links)})
@@ -66,6 +74,19 @@ def texts(params: Params, policy: str) -> Texts:
         histories=matrix(histories),
         splits=splits.to_numpy().astype(str),
     )
+
+
+def preferences(params: Params, round_: int, judged: RoundJudgement, resamples: int) -> list[Link]:
+    """Whether train users' preferences are the same by both halves, and alike for several users."""
+    measure, policy = params.pairs.measure, judged_policy(params, round_)
+    told = read_vectors(layout.told_vectors(policy, params.knowledge.text))
+    named = told.join(inputs.prompts().select("key", "user"), on="key")
+    scores = read_table(layout.scores(round_), SCORES).filter(pl.col("fold") != ALL_FOLDS)
+    table = named.join(scores, on=["user", "sample"]).sort("user", "sample")
+    owners = table["user"].rank("dense").cast(pl.Int64).to_numpy()
+    again = repeated(by_measure(judged.responses, measure), judged.responses.groups)
+    right = probed(matrix(table), table[measure].to_numpy(), owners, params.seed)
+    return preference_links(again, right, resamples, params.seed)
 
 
 def fresh(

@@ -42,7 +42,8 @@ SHARE = "share of variance"
 RANK = "MRR"
 COSINE = "cosine"
 NATS = "nats"
-UNITS = (POINTS, CORRELATION, SHARE, RANK, COSINE, NATS)
+ACCURACY = "accuracy"
+UNITS = (POINTS, CORRELATION, SHARE, RANK, COSINE, NATS, ACCURACY)
 
 
 @dataclass(frozen=True)
