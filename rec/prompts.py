@@ -209,7 +209,7 @@ def liked_most(shown: pl.DataFrame, label: str, value: pl.Expr, most: int) -> pl
     )
 
 
-def recent(interactions: pl.DataFrame, items: pl.DataFrame, history: int) -> pl.DataFrame:
+def _recent(interactions: pl.DataFrame, items: pl.DataFrame, history: int) -> pl.DataFrame:
     """The `history` most recent interactions of each user's profile part, latest first.
 
     With the columns of the items; of a title in one line, null where it is empty.
@@ -224,10 +224,10 @@ def recent(interactions: pl.DataFrame, items: pl.DataFrame, history: int) -> pl.
     )
 
 
-def history_texts(shown: pl.DataFrame, said: Domain) -> pl.DataFrame:
+def _history_texts(shown: pl.DataFrame, said: Domain) -> pl.DataFrame:
     """Each user's history in words: titles (one without is left out), then what the liked share.
 
-    `shown` is what `recent` gives, with the column `liked`.
+    `shown` is what `_recent` gives, with the column `liked`.
     """
     texts = shown.group_by("user", maintain_order=True).agg(history=history_text(said))
     decade = pl.concat_list(pl.format("{}s", pl.col("year") // 10 * 10))
@@ -260,7 +260,7 @@ def user_prompts(
     said = words(domain, rated)
     system = instructions(said, response)
     liked = pl.lit(not rated) | (pl.col("rating") >= positive_rating)
-    texts = history_texts(recent(interactions, items, history).with_columns(liked=liked), said)
+    texts = _history_texts(_recent(interactions, items, history).with_columns(liked=liked), said)
     message = pl.struct(
         role=pl.lit("user"),
         content=pl.concat_str(

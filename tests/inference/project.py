@@ -90,7 +90,7 @@ def items_table() -> pl.DataFrame:
     return pl.DataFrame(rows, schema=dict(ITEMS), orient="row").sort("item")
 
 
-def write_params(root: Path, text: str = "response", **ranker: object) -> Params:
+def write_params(root: Path, text: str = "joint", **ranker: object) -> Params:
     """Write params.yaml: this repository's with smaller models and one round; the parameters."""
     values = OmegaConf.load(ROOT / "params.yaml")
     changes: dict[str, dict[str, Any]] = {
@@ -112,7 +112,7 @@ def write_params(root: Path, text: str = "response", **ranker: object) -> Params
     return load_params(root / "params.yaml")
 
 
-def write_project(root: Path, text: str = "response") -> Path:
+def write_project(root: Path, text: str = "joint") -> Path:
     """Write the project, with re-rankers that are told what `knowledge.text` says; its folder."""
     root.mkdir(parents=True, exist_ok=True)
     params = write_params(root, text)
@@ -243,10 +243,7 @@ def project_features(root: Path, params: Params) -> Features:
 def project_knowledge(root: Path, features: Features, policy: str, params: Params) -> Knowledge:
     """What re-rankers are told of a policy's responses."""
     items = item_knowledge(features, pl.read_parquet(root / layout.ITEM_VECTORS))
-    joint = params.knowledge.text == "joint"
-    vectors = pl.read_parquet(
-        root / (layout.joint_vectors(policy) if joint else layout.vectors(policy))
-    )
+    vectors = pl.read_parquet(root / layout.told_vectors(policy, params.knowledge.text))
     histories = None
     if params.knowledge.text == "both":
         histories = pl.read_parquet(root / layout.HISTORY_VECTORS)
