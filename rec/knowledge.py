@@ -16,6 +16,7 @@ import polars as pl
 import torch
 from tokenizers import Tokenizer
 
+from rec import layout
 from rec.errors import RecError
 from rec.machine import device, fast_bf16
 from rec.progress import bar
@@ -169,6 +170,11 @@ def vectors_table(keys: Sequence[str], samples: Sequence[int], vectors: Vectors)
         }
     )
     return table.sort("key", "sample")
+
+
+def told_vectors(policy: str, text: str) -> Path:
+    """Where the vectors lie that re-rankers read of a policy; `text` is `knowledge.text`."""
+    return layout.joint_vectors(policy) if text == "joint" else layout.vectors(policy)
 
 
 def read_vectors(path: Path) -> pl.DataFrame:

@@ -103,11 +103,6 @@ def joint_vectors(policy: str) -> Path:
     return knowledge(policy) / "joint.parquet"
 
 
-def told_vectors(policy: str, text: str) -> Path:
-    """The vectors of what re-rankers read of a policy's responses; `text` is `knowledge.text`."""
-    return joint_vectors(policy) if text == "joint" else vectors(policy)
-
-
 def identifiability(policy: str) -> Path:
     """How well a policy's responses tell users apart."""
     return knowledge(policy) / "identifiability.json"

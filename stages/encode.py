@@ -11,8 +11,16 @@ from rec import layout
 from rec.config import Params, require_policy
 from rec.errors import RecError
 from rec.files import atomic_path, write_json
-from rec.identifiability import identifiability, response_cosines
-from rec.knowledge import Encoder, joint_texts, matrix, read_vectors, vectors_table
+from rec.identifiability import Integers, identifiability, response_cosines
+from rec.knowledge import (
+    Encoder,
+    Vectors,
+    joint_texts,
+    matrix,
+    read_vectors,
+    told_vectors,
+    vectors_table,
+)
 from rec.machine import use_threads
 from rec.tables import PROMPTS, RESPONSES, read_table, vectors_schema, write_table
 from stages.runner import stage
@@ -24,21 +32,32 @@ def main(params: Params, policy: str) -> None:
     """Encode the responses of a POLICY, one of `policies` in params.yaml."""
     require_policy(params, policy)
     use_threads(params.machine.threads)
-    responses = read_table(layout.responses(policy), RESPONSES)
+    responses = read_table(layout.responses(policy), RESPONSES).sort("key", "sample")
+    histories = read_vectors(layout.HISTORY_VECTORS)
+    owners = owners_of(responses, histories, policy)
     encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
-    texts = written(responses, policy, params.knowledge.text)
+    texts = texts_of(responses, policy, params.knowledge.text)
     tables = {path: encoded(encoder, responses, column) for path, column in texts.items()}
-    told = texts[layout.told_vectors(policy, params.knowledge.text)]
-    found = figures(tables[layout.vectors(policy)], policy)
+    figures = told_apart(matrix(tables[layout.vectors(policy)]), owners, matrix(histories))
+    read = texts[told_vectors(policy, params.knowledge.text)].to_list()
     with atomic_path(layout.knowledge(policy)) as folder:
         folder.mkdir()
         for path, table in tables.items():
             write_table(table, folder / path.name, vectors_schema(encoder.dimension))
-        found["cut"] = encoder.cut(told.to_list())
-        write_json(folder / layout.identifiability(policy).name, found)
+        cut = {"cut": encoder.cut(read)}
+        write_json(folder / layout.identifiability(policy).name, {**figures, **cut})
 
 
-def written(responses: pl.DataFrame, policy: str, text: str) -> dict[Path, pl.Series]:
+def owners_of(responses: pl.DataFrame, histories: pl.DataFrame, policy: str) -> Integers:
+    """The row of each response's user in `histories`. Raises RecError where there is none."""
+    rows = histories.select("key").with_row_index("row")
+    owners = responses.select("key").join(rows, on="key", how="left", maintain_order="left")["row"]
+    if owners.null_count():
+        raise RecError(f"{layout.responses(policy)}: a response has no prompt; sample again")
+    return owners.cast(pl.Int64).to_numpy()
+
+
+def texts_of(responses: pl.DataFrame, policy: str, text: str) -> dict[Path, pl.Series]:
     """The texts to encode, by where their vectors go: responses, and joint with their histories."""
     texts = {layout.vectors(policy): responses["text"]}
     if text == "joint":
@@ -47,17 +66,11 @@ def written(responses: pl.DataFrame, policy: str, text: str) -> dict[Path, pl.Se
     return texts
 
 
-def figures(vectors: pl.DataFrame, policy: str) -> dict[str, Any]:
-    """How well responses tell users apart. Raises RecError for one without a prompt."""
-    histories = read_vectors(layout.HISTORY_VECTORS)
-    rows = histories.select("key").with_row_index("row")
-    owners = vectors.select("key").join(rows, on="key", how="left", maintain_order="left")["row"]
-    if owners.null_count():
-        raise RecError(f"{layout.responses(policy)}: a response has no prompt; sample again")
-    numbers = owners.cast(pl.Int64).to_numpy()
-    within, between = response_cosines(matrix(vectors), numbers)
+def told_apart(vectors: Vectors, owners: Integers, histories: Vectors) -> dict[str, Any]:
+    """How well responses tell users apart."""
+    within, between = response_cosines(vectors, owners)
     return {
-        **dataclasses.asdict(identifiability(matrix(vectors), numbers, matrix(histories))),
+        **dataclasses.asdict(identifiability(vectors, owners, histories)),
         "within_user_cosine": within,
         "between_user_cosine": between,
     }

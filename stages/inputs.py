@@ -12,7 +12,7 @@ from torch import Tensor
 from rec import layout
 from rec.config import Params
 from rec.files import read_json
-from rec.knowledge import read_vectors
+from rec.knowledge import read_vectors, told_vectors
 from rec.machine import cores, device
 from rec.rerank.features import (
     Features,
@@ -107,7 +107,7 @@ def policy_knowledge(built: Features, policy: str, params: Params) -> Knowledge:
     histories = None
     if params.knowledge.text == "both":
         histories = read_vectors(layout.HISTORY_VECTORS)
-    told = read_vectors(layout.told_vectors(policy, params.knowledge.text))
+    told = read_vectors(told_vectors(policy, params.knowledge.text))
     return user_knowledge(built, items, told, prompts(), histories)
 
 

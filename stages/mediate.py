@@ -7,21 +7,15 @@ from rec import layout
 from rec.config import Params, judged_policy
 from rec.errors import RecError
 from rec.files import write_json
-from rec.knowledge import matrix, read_vectors
+from rec.knowledge import matrix, read_vectors, told_vectors
 from rec.machine import use_threads
+from rec.mediation.across import across_links
 from rec.mediation.judging import FoldJudgement, RoundJudgement, judge_fold, judge_round
 from rec.mediation.links import Link, as_json
-from rec.mediation.preferences import preference_links, probed, repeated
-from rec.mediation.rewards import (
-    agreement_links,
-    by_measure,
-    fresh_links,
-    response_links,
-    swap_links,
-)
+from rec.mediation.rewards import agreement_links, fresh_links, response_links, swap_links
 from rec.mediation.texts import Texts, text_links
 from rec.reward import RewardModel, load_models, mean_over_folds
-from rec.tables import ALL_FOLDS, SCORES, read_table
+from rec.tables import SCORES, read_table
 from stages import inputs
 from stages.runner import stage
 
@@ -45,7 +39,7 @@ def main(params: Params, round_: int) -> None:
         *response_links(judged.responses, "train", measure, resamples, seed),
         *response_links(judged.valid, "valid", measure, resamples, seed),
         *agreement_links(judged.opinions, resamples, seed),
-        *preferences(params, round_, judged, resamples),
+        *across_links(judged.each, resamples, seed),
         *fresh(round_, judged, measure, resamples, seed),
     ]
     write_json(layout.mediation(round_), {"round": round_, "policy": policy, **as_json(links)})
@@ -69,24 +63,11 @@ def texts(params: Params, policy: str) -> Texts:
         raise RecError(f"{layout.vectors(policy)}: a response has no prompt; sample again")
     return Texts(
         vectors=matrix(vectors),
-        told=matrix(read_vectors(layout.told_vectors(policy, params.knowledge.text))),
+        told=matrix(read_vectors(told_vectors(policy, params.knowledge.text))),
         owners=owners.cast(pl.Int64).to_numpy(),
         histories=matrix(histories),
         splits=splits.to_numpy().astype(str),
     )
-
-
-def preferences(params: Params, round_: int, judged: RoundJudgement, resamples: int) -> list[Link]:
-    """Whether train users' preferences are the same by both halves, and alike for several users."""
-    measure, policy = params.pairs.measure, judged_policy(params, round_)
-    told = read_vectors(layout.told_vectors(policy, params.knowledge.text))
-    named = told.join(inputs.prompts().select("key", "user"), on="key")
-    scores = read_table(layout.scores(round_), SCORES).filter(pl.col("fold") != ALL_FOLDS)
-    table = named.join(scores, on=["user", "sample"]).sort("user", "sample")
-    owners = table["user"].rank("dense").cast(pl.Int64).to_numpy()
-    again = repeated(by_measure(judged.responses, measure), judged.responses.groups)
-    right = probed(matrix(table), table[measure].to_numpy(), owners, params.seed)
-    return preference_links(again, right, resamples, params.seed)
 
 
 def fresh(

@@ -14,6 +14,7 @@ from rec.config import Params
 from rec.errors import RecError
 from rec.inference.histories import prepared_rows
 from rec.inference.rankings import TextVectors, load_reranker, ranks
+from rec.knowledge import told_vectors
 from rec.rerank.features import Features, Knowledge, build_features, item_knowledge, user_knowledge
 from rec.rerank.metrics import ndcg
 from rec.rerank.ranking import rank
@@ -135,7 +136,7 @@ def stored_vectors(
     """
     (width,) = item_vectors["vector"].to_numpy().shape[1:]
     kind, schema = params.knowledge.text, vectors_schema(width)
-    texts = prepared_rows(key, layout.told_vectors(policy, kind), schema, "key")
+    texts = prepared_rows(key, told_vectors(policy, kind), schema, "key")
     if kind != "both":
         return TextVectors(texts)
     return TextVectors(texts, prepared_rows(key, layout.HISTORY_VECTORS, schema, "key"))

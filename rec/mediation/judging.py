@@ -36,12 +36,13 @@ class FoldJudgement:
 
 @dataclass(frozen=True)
 class RoundJudgement:
-    """What all models of a round made of them; `valid` is their mean, `opinions` each one's."""
+    """What all models of a round made of them; `valid` is their mean, `each` the models' own."""
 
     responses: Halves
     swapped: Halves
     valid: Halves
-    opinions: Opinions  # of validation users' responses
+    each: list[Halves]  # of validation users' responses, by each of the models
+    opinions: Opinions  # the same on all lists
     fresh: list[pl.DataFrame]
 
 
@@ -120,6 +121,7 @@ def judge_round(parts: list[FoldJudgement], features: Features) -> RoundJudgemen
         responses=joined([part.responses for part in parts]),
         swapped=joined([part.swapped for part in parts]),
         valid=halves(mean_judged(valid), features),
+        each=[halves(judged, features) for judged in valid],
         opinions=opinions(valid, features),
         fresh=[part.fresh for part in parts],
     )

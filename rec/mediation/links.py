@@ -42,8 +42,7 @@ SHARE = "share of variance"
 RANK = "MRR"
 COSINE = "cosine"
 NATS = "nats"
-ACCURACY = "accuracy"
-UNITS = (POINTS, CORRELATION, SHARE, RANK, COSINE, NATS, ACCURACY)
+UNITS = (POINTS, CORRELATION, SHARE, RANK, COSINE, NATS)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rec.mediation.links import (
     Link,
     link,
 )
-from rec.mediation.resampling import Floats, estimate, mean_of
+from rec.mediation.resampling import estimate, mean_of
 from rec.mediation.texts import SPLITS
 from rec.tables import ALL_FOLDS
 
@@ -83,11 +83,6 @@ def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[
 
 #: The measure of pairs (`pairs.measure`) that sees more than ranks.
 FINER = "log_likelihood"
-
-
-def by_measure(found: Halves, measure: str) -> Floats:
-    """Scores [T, 2] by the measure of the pairs, or by NDCG@5 in place of MAP@5."""
-    return found.log_likelihood if measure == FINER else found.ndcg
 
 
 def response_links(

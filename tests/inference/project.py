@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from rec import layout
 from rec.config import Params, Ranker
 from rec.files import write_json
-from rec.knowledge import Encoder, item_text, vectors_table
+from rec.knowledge import Encoder, item_text, told_vectors, vectors_table
 from rec.llm.adapter import export_adapter
 from rec.params import load_params
 from rec.prompts import user_prompts, words
@@ -243,7 +243,7 @@ def project_features(root: Path, params: Params) -> Features:
 def project_knowledge(root: Path, features: Features, policy: str, params: Params) -> Knowledge:
     """What re-rankers are told of a policy's responses."""
     items = item_knowledge(features, pl.read_parquet(root / layout.ITEM_VECTORS))
-    vectors = pl.read_parquet(root / layout.told_vectors(policy, params.knowledge.text))
+    vectors = pl.read_parquet(root / told_vectors(policy, params.knowledge.text))
     histories = None
     if params.knowledge.text == "both":
         histories = pl.read_parquet(root / layout.HISTORY_VECTORS)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rec import layout
-from rec.config import Data, Evaluate, Knowledge, Machine, Pairs, Params
+from rec.config import Data, Evaluate, Knowledge, Machine, Params
 from rec.files import read_json, write_json
 from rec.knowledge import vectors_table
 from rec.mediation.links import Link, read_links
@@ -44,7 +44,6 @@ def params() -> Params:
         data=Data(rating_minimum=1.0, rating_maximum=5.0),
         knowledge=Knowledge(text="response"),
         ranker=ranker(),
-        pairs=Pairs(measure="ndcg@5"),
         evaluate=Evaluate(bootstrap=200),
         machine=Machine(threads=1),
         policies=["0", "1"],
@@ -123,8 +122,9 @@ def test_a_round_that_works_holds_at_every_link() -> None:
     assert found["identifiability_test"].users == counts["test"]
     assert 0 < found["fresh_reward_valid"].users <= counts["valid"]
     assert 0 < found["reliability_train"].users <= counts["train"]
-    assert found["pair_repeated_train"].holds
-    assert 0 < found["probe_train"].users <= counts["train"]
+    for name in ("log_likelihood_across_valid", "best_of_n_log_likelihood_across_valid"):
+        assert found[name].holds and not found[name].chain
+        assert 0 < found[name].users <= counts["valid"]
 
 
 def test_the_same_responses_again_gain_nothing() -> None:

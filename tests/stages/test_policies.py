@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -13,13 +14,15 @@ from click.testing import CliRunner
 from rec import layout
 from rec.errors import RecError
 from rec.files import read_json, sha256, write_json
+from rec.knowledge import matrix, read_vectors, told_vectors, vectors_table
 from rec.llm.backends import Policy
 from rec.sampling import Work
-from rec.tables import PROMPTS, write_table
+from rec.tables import PROMPTS, RESPONSES, vectors_schema, write_table
 from stages import encode, import_llm, sample
 from tests.composed import compose
 from tests.sampled import prompts
 from tests.synthetic_run import responses_table
+from tests.test_knowledge import save_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +82,44 @@ def test_import_writes_the_base_as_policy_0(monkeypatch: pytest.MonkeyPatch) -> 
     assert CliRunner().invoke(import_llm.main, []).exit_code == 0
     assert read_json(Path("data/policy/0/policy.json"))["adapter"] is None
     assert layout.aligned("0") is None
+
+
+def write_encoder_inputs(text: str, users: int = 12) -> None:
+    """A tiny encoder, the responses of 12 users, and prompts and histories of the first `users`."""
+    compose(Path("params.yaml"), ["rounds=t0", f"knowledge.text={text}", "encoder.max_tokens=16"])
+    save_encoder(layout.RAW_ENCODER)
+    write_table(responses_table("heat").reverse(), layout.responses("0"), RESPONSES)
+    keys = [f"user:u{n:02}" for n in range(users)]
+    rows: list[tuple[object, ...]] = [
+        (key, "user", key[5:], "train", [], f"heat heat heat {key}") for key in keys
+    ]
+    write_table(pl.DataFrame(rows, schema=dict(PROMPTS), orient="row"), layout.PROMPTS, PROMPTS)
+    vectors = np.random.default_rng(1).normal(size=(users, 16)).astype(np.float16)
+    table = vectors_table(keys, [0] * users, vectors)
+    write_table(table, layout.HISTORY_VECTORS, vectors_schema(16))
+
+
+@pytest.mark.parametrize("text", ["joint", "response"])
+def test_encode_writes_what_re_rankers_read(text: str) -> None:
+    write_encoder_inputs(text)
+    result = CliRunner().invoke(encode.main, ["0"])
+    assert (result.exit_code, result.output) == (0, "")
+    told = read_vectors(told_vectors("0", text))
+    alone = read_vectors(layout.vectors("0"))
+    assert told.select("key", "sample").equals(alone.select("key", "sample"))
+    assert layout.joint_vectors("0").exists() == (text == "joint")
+    assert np.allclose(matrix(told), matrix(alone)) == (text == "response")
+    figures = read_json(layout.identifiability("0"))
+    assert (figures["users"], figures["responses"]) == (12, 24)
+    assert (figures["cut"] > 0) == (text == "joint")
+
+
+@pytest.mark.parametrize("text", ["joint", "response"])
+def test_encode_ends_before_work_where_a_response_has_no_prompt(text: str) -> None:
+    write_encoder_inputs(text, users=11)
+    result = CliRunner().invoke(encode.main, ["0"])
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: data/responses/0.parquet: a response has no prompt; sample again\n"
+    )
+    assert not layout.knowledge("0").exists()
