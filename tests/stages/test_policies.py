@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from rec import layout
 from rec.errors import RecError
 from rec.files import read_json, sha256, write_json
-from rec.knowledge import matrix, read_vectors, told_vectors, vectors_table
+from rec.knowledge import Encoder, matrix, read_vectors, told_vectors, vectors_table
 from rec.llm.backends import Policy
 from rec.sampling import Work
 from rec.tables import PROMPTS, RESPONSES, vectors_schema, write_table
@@ -111,7 +111,13 @@ def test_encode_writes_what_re_rankers_read(text: str) -> None:
     assert np.allclose(matrix(told), matrix(alone)) == (text == "response")
     figures = read_json(layout.identifiability("0"))
     assert (figures["users"], figures["responses"]) == (12, 24)
-    assert (figures["cut"] > 0) == (text == "joint")
+    encoder = Encoder(layout.RAW_ENCODER, 16, 8)
+    written = responses_table("heat")
+    read = [
+        f"heat heat heat {key}\n{own}" if text == "joint" else own
+        for key, own in written.select("key", "text").rows()
+    ]
+    assert figures["cut"] == encoder.cut(read)
 
 
 @pytest.mark.parametrize("text", ["joint", "response"])
