@@ -22,7 +22,7 @@ Spec = dict[str, Any]
 
 ROW_HEIGHT = 30
 HEIGHT = 220
-NAMES = ("round", "policy", "fold", "side")  # columns that are no quantities
+NAMES = ("round", "policy", "fold", "model", "side")  # columns that are no quantities
 SIDES = ("chosen", "rejected")
 #: Kinds of variants, which differ in colour and shape.
 KINDS = ("Base LLM", "DPO4Rec", "Fine-tuned", "No LLM", "Order", "Upper bound")
@@ -83,8 +83,8 @@ _ENDS = ("value", "low", "high")
 
 
 def reward_chart(curves: pl.DataFrame, column: str, title: str) -> Spec:
-    """One line per fold over the epochs, coloured and dashed by round."""
-    lines = _lines(curves, "round", "epoch", "Epoch", column, title, ["fold:N"])
+    """One line per model over the epochs, coloured and dashed by round."""
+    lines = _lines(curves, "round", "epoch", "Epoch", column, title, ["fold:N", "model:N"])
     return _finished(lines, HEIGHT)
 
 

@@ -233,6 +233,7 @@ class Reward:
     """The reward model: knowledge-augmented re-rankers, cross-fitted over the train users."""
 
     folds: int = number(2)
+    models: int = number(1)  # per fold, of other seeds; the reward is their mean
     backbone: str = choice(*BACKBONES)
 
 

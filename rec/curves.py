@@ -12,10 +12,11 @@ from rec.errors import RecError
 from rec.files import atomic_path
 from rec.tables import Schema
 
-#: One epoch of the reward model of one fold.
+#: One epoch of one reward model, of those of a fold.
 REWARD_CURVES: Schema = {
     "round": pl.Int64,
     "fold": pl.Int64,
+    "model": pl.Int64,
     "epoch": pl.Int64,
     "train_loss": pl.Float64,
     "valid_ndcg": pl.Float64,
@@ -41,14 +42,14 @@ ALIGNMENT_CURVES: Schema = {"policy": pl.String, **ALIGNMENT}  # the policy that
 
 
 def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
-    """The curves inside each round's reward.json, by round, fold and epoch."""
+    """The curves inside each round's reward.json, by round, fold, model and epoch."""
     found = []
     for number, reward in sorted(rewards.items()):
         try:
             found += [
-                [number, fold["fold"], e["epoch"], float(e["train_loss"]), float(e["valid_ndcg@5"])]
-                for fold in reward_models(reward)
-                for e in fold["curve"]
+                [number, one["fold"], one["model"], e["epoch"], *map(float, _levels(e))]
+                for one in reward_models(reward)
+                for e in one["curve"]
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise RecError(
@@ -57,8 +58,12 @@ def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
     return pl.DataFrame(found, schema=REWARD_CURVES, orient="row")
 
 
+def _levels(epoch: Mapping[str, Any]) -> tuple[Any, Any]:
+    return epoch["train_loss"], epoch["valid_ndcg@5"]
+
+
 def reward_models(reward: Any) -> list[dict[str, Any]]:
-    """The description of each fold's reward model inside a reward.json."""
+    """The description of each reward model inside a reward.json."""
     models: list[dict[str, Any]] = reward["models"]
     return models
 

@@ -96,7 +96,7 @@ def chain(run: Run) -> Grid:
                 [DASH if text is None else text.cut_text for text in found],
                 "longer than encoder.max_tokens",
             ),
-            line("Reward model, NDCG@5", "validation lists, mean over folds", _cells(reward, 4)),
+            line("Reward model, NDCG@5", "validation lists, mean over models", _cells(reward, 4)),
             line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
             line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
             line("Mean margin", margin_note, _cells(margins, 4)),
@@ -113,7 +113,7 @@ def chain(run: Run) -> Grid:
 
 
 def _rewards(rewards: Mapping[int, Any]) -> dict[int, float | None]:
-    """Validation NDCG@5 over folds by round."""
+    """Validation NDCG@5, mean over models, by round."""
     levels: dict[int, float | None] = {}
     for number, reward in rewards.items():
         try:

@@ -3,8 +3,9 @@
 DPO4Rec (arXiv 2410.05939, section on the reward model) scores a response by the NDCG that the
 re-ranker reaches on its user's later lists when it is given that response. A re-ranker that was
 trained on those very lists knows their labels, so the models here are cross-fitted: the train users
-are cut into folds, and each fold is scored by the model that was trained without it. No model was
-trained on validation users: theirs is the mean score of all models. They are no strangers to them,
+are cut into folds, and each fold is scored by the models that were trained without it: one, or the
+mean of several of other seeds, which holds less of one model's own taste. No model was trained on
+validation users: theirs is the mean score of all models. They are no strangers to them,
 however: each model stopped at the epoch that was best on their lists.
 """
 
@@ -67,9 +68,11 @@ def train_fold(
     seed: int,
     fold: int,
     folds: int,
+    number: int = 0,
 ) -> tuple[RewardModel, Trained]:
     """Train on the train users outside of `fold`, stop early on the validation users.
 
+    `number` tells the models of a fold apart, which differ by their random draws alone.
     Raises RecError where the folds leave no users to train on.
     """
     users = [u for u in features.users_of("train") if fold_of(seed, u, folds) != fold]
@@ -78,7 +81,13 @@ def train_fold(
             f"reward.folds: fold {fold} of {folds} leaves no train user; use fewer folds"
         )
     trained = train(
-        features, knowledge, config, backbone, seed + fold, users, features.users_of("valid")
+        features,
+        knowledge,
+        config,
+        backbone,
+        seed + fold + number * folds,
+        users,
+        features.users_of("valid"),
     )
     return RewardModel(trained.model, fold, folds, seed), trained
 
@@ -123,7 +132,10 @@ def score_valid(reward: RewardModel, features: Features, knowledge: Knowledge) -
 
 
 def mean_over_folds(tables: list[pl.DataFrame]) -> pl.DataFrame:
-    """SCORES rows of all models as one table, the mean where several scored the same response."""
+    """SCORES rows of all models as one table, the mean where several scored the same response.
+
+    Those are the models of a train user's fold, and all models for a validation user.
+    """
     measures = ("ndcg@5", "map@5", "log_likelihood")
     return (
         pl.concat(tables)
@@ -163,25 +175,29 @@ def _scores(
     return table.sort("user", "sample")
 
 
-def weights_path(folder: Path, fold: int) -> Path:
-    """Where a fold's weights lie in the folder of a round's reward models."""
-    return folder / f"fold-{fold}.safetensors"
+def weights_path(folder: Path, fold: int, number: int = 0) -> Path:
+    """Where the weights of a fold's model lie in the folder of a round's reward models."""
+    return folder / f"fold-{fold}-{number}.safetensors"
 
 
-def describe(seed: int, folds: int, results: list[dict[str, Any]]) -> dict[str, Any]:
+def describe(
+    seed: int, folds: int, results: list[dict[str, Any]], per_fold: int = 1
+) -> dict[str, Any]:
     """The content of reward.json, from which `load_models` learns who was trained on whom."""
-    return {"seed": seed, "folds": folds, "models": results}
+    return {"seed": seed, "folds": folds, "per_fold": per_fold, "models": results}
 
 
 def load_models(folder: Path) -> list[RewardModel]:
-    """Read a round's reward models. Raises RecError where a file is missing or damaged."""
+    """A round's reward models, fold by fold. Raises RecError for a missing or damaged file."""
     path = folder / "reward.json"
     described = read_json(path)
     try:
-        seed, folds = int(described["seed"]), int(described["folds"])
+        seed, folds, per_fold = (int(described[key]) for key in ("seed", "folds", "per_fold"))
     except (KeyError, TypeError, ValueError) as error:
-        raise RecError(f"{path}: it must hold the numbers 'seed' and 'folds'") from error
+        numbers = "'seed', 'folds' and 'per_fold'"
+        raise RecError(f"{path}: it must hold the numbers {numbers}") from error
     return [
-        RewardModel(load(weights_path(folder, fold), device()), fold, folds, seed)
+        RewardModel(load(weights_path(folder, fold, number), device()), fold, folds, seed)
         for fold in range(folds)
+        for number in range(per_fold)
     ]

@@ -28,7 +28,8 @@ def main(params: Params, round_: int) -> None:
     policy, resamples, seed = judged_policy(params, round_), params.evaluate.bootstrap, params.seed
     measure = params.pairs.measure
     read, models = texts(params, policy), load_models(layout.reward(round_))
-    calls = [(params, policy, str(round_), model) for model in models]
+    folds = [[m for m in models if m.fold == fold] for fold in sorted({m.fold for m in models})]
+    calls = [(params, policy, str(round_), of_fold) for of_fold in folds]
     features = inputs.features(params)
     knowledge = inputs.policy_knowledge(features, policy, params)
     assert knowledge.first is not None
@@ -45,11 +46,11 @@ def main(params: Params, round_: int) -> None:
     write_json(layout.mediation(round_), {"round": round_, "policy": policy, **as_json(links)})
 
 
-def run(params: Params, policy: str, after: str, model: RewardModel) -> FoldJudgement:
-    """What one fold's model makes of the texts of the policies before and after the round."""
+def run(params: Params, policy: str, after: str, models: list[RewardModel]) -> FoldJudgement:
+    """What one fold's models make of the texts of the policies before and after the round."""
     features = inputs.features(params)
     before, fresh = (inputs.policy_knowledge(features, name, params) for name in (policy, after))
-    return judge_fold(model, features, before, fresh)
+    return judge_fold(models, features, before, fresh)
 
 
 def texts(params: Params, policy: str) -> Texts:

@@ -1,5 +1,6 @@
 """Stage reward ROUND: the reward models of a round, one per fold of the train users."""
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,26 @@ from stages.runner import stage
 @click.argument("round_", metavar="ROUND", type=int)
 def main(params: Params, round_: int) -> None:
     """Train the cross-fitted reward models on the responses that the round judges."""
-    policy, folds = judged_policy(params, round_), params.reward.folds
+    policy, folds, models = judged_policy(params, round_), params.reward.folds, params.reward.models
     with atomic_path(layout.reward(round_)) as folder:
-        calls = [(params, policy, fold, folder) for fold in range(folds)]
-        described = describe(params.seed, folds, inputs.side_by_side(params, run, calls))
+        each = product(range(folds), range(models))
+        calls = [(params, policy, fold, number, folder) for fold, number in each]
+        results = inputs.side_by_side(params, run, calls)
+        described = describe(params.seed, folds, results, models)
         write_json(folder / "reward.json", {**described, "policy": policy})
 
 
-def run(params: Params, policy: str, fold: int, folder: Path) -> dict[str, Any]:
-    """Train and save one fold's model; its curve."""
+def run(params: Params, policy: str, fold: int, number: int, folder: Path) -> dict[str, Any]:
+    """Train and save one model of a fold; its curve."""
     features = inputs.features(params)
     knowledge = inputs.policy_knowledge(features, policy, params)
     folds = params.reward.folds
     reward, trained = train_fold(
-        features, knowledge, params.ranker, params.reward.backbone, params.seed, fold, folds
+        features, knowledge, params.ranker, params.reward.backbone, params.seed, fold, folds, number
     )
     folder.mkdir(exist_ok=True)
-    save(reward.model, weights_path(folder, fold))
-    return {"fold": fold, **trained.as_json()}
+    save(reward.model, weights_path(folder, fold, number))
+    return {"fold": fold, "model": number, **trained.as_json()}
 
 
 if __name__ == "__main__":

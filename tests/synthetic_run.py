@@ -275,13 +275,14 @@ def write_run(
         folds = [
             {
                 "fold": f,
+                "model": 0,
                 "best_epoch": 6,
                 "valid_ndcg@5": 0.77 + 0.01 * f,
                 "curve": curve(0.69 + 0.01 * (f + number)),
             }
             for f in range(2)
         ]
-        reward = {"seed": 1, "folds": 2, "models": folds, "policy": number - 1}
+        reward = {"seed": 1, "folds": 2, "per_fold": 1, "models": folds, "policy": number - 1}
         write_json(layout.reward(number) / "reward.json", reward)
         write_table(shown.pairs[number], layout.pairs(number), PAIRS)
         write_table(shown.held_out[number], layout.heldout_pairs(number), PAIRS)

@@ -196,8 +196,10 @@ class TestFiles:
         again = pl.concat([score_fold(model, *data) for model in load_models(tmp_path)])
         assert again.sort("user", "sample").equals(scores)
 
-    @pytest.mark.parametrize("content", [{}, {"seed": "x", "folds": 2}, []])
+    @pytest.mark.parametrize(
+        "content", [{}, {"seed": "x", "folds": 2}, {"seed": 1, "folds": 2}, []]
+    )
     def test_a_broken_description(self, tmp_path: Path, content: Any) -> None:
         write_json(tmp_path / "reward.json", content)
-        with pytest.raises(RecError, match="'seed' and 'folds'"):
+        with pytest.raises(RecError, match="'seed', 'folds' and 'per_fold'"):
             load_models(tmp_path)

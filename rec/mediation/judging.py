@@ -1,7 +1,7 @@
 """What the reward models of a round say beyond one score per response, fold by fold.
 
-The rule of the reward holds here too: a train user is judged by the model of the user's own fold
-alone, validation users by all models, test users by none.
+The rule of the reward holds here too: a train user is judged by the models of the user's own fold
+alone, of which the mean counts, validation users by all models, test users by none.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ TEXTS = 12  # of the swap test: the user's own and those of 11 others
 
 @dataclass(frozen=True)
 class FoldJudgement:
-    """What one fold's model made of the texts of a round."""
+    """What one fold's models made of the texts of a round."""
 
     responses: Halves  # of train users of the fold, each of their own responses
     swapped: Halves  # of the same users, texts of several of them
-    valid: Judged  # of validation users, each of their responses
+    valid: list[Judged]  # by each model, of validation users, each of their responses
     fresh: pl.DataFrame  # SCORES of the next policy's responses, train and validation users
 
 
@@ -47,18 +47,23 @@ class RoundJudgement:
 
 
 def judge_fold(
-    reward: RewardModel, features: Features, knowledge: Knowledge, fresh: Knowledge
+    models: list[RewardModel], features: Features, knowledge: Knowledge, fresh: Knowledge
 ) -> FoldJudgement:
     """Judge the responses that the round judges in halves, and score those of the next policy.
 
-    `knowledge` and `fresh` hold the responses of the policy before the round and after it.
+    `models` are those of one fold; `knowledge` and `fresh` hold the responses of the policy before
+    the round and after it.
     """
-    users = chosen_users(features, reward)
+    users = chosen_users(features, models[0])
+    valid = features.users_of("valid")
+    scored = [
+        score(model, features, fresh) for model in models for score in (score_fold, score_valid)
+    ]
     return FoldJudgement(
-        responses=_in_halves(reward, features, knowledge, users),
-        swapped=_swapped(reward, features, knowledge, users),
-        valid=judge_users(reward, features, knowledge, features.users_of("valid")),
-        fresh=pl.concat([score(reward, features, fresh) for score in (score_fold, score_valid)]),
+        responses=_in_halves(models, features, knowledge, users),
+        swapped=_swapped(models, features, knowledge, users),
+        valid=[judge_users(model, features, knowledge, valid) for model in models],
+        fresh=pl.concat(scored),
     )
 
 
@@ -70,28 +75,31 @@ def chosen_users(features: Features, reward: RewardModel) -> list[str]:
 
 
 def _in_halves(
-    reward: RewardModel, features: Features, knowledge: Knowledge, users: list[str]
+    models: list[RewardModel], features: Features, knowledge: Knowledge, users: list[str]
 ) -> Halves:
     if not users:
         return _nothing()
-    return halves(judge_users(reward, features, knowledge, users), features)
+    judged = [judge_users(model, features, knowledge, users) for model in models]
+    return halves(mean_judged(judged), features)
 
 
 def _swapped(
-    reward: RewardModel, features: Features, knowledge: Knowledge, users: list[str]
+    models: list[RewardModel], features: Features, knowledge: Knowledge, users: list[str]
 ) -> Halves:
     """The users' lists with their own first response and with those of others of the fold."""
     if len(users) < 2:
         return _nothing()
     assert knowledge.first is not None
     numbers = np.array([features.user_numbers[user] for user in users])
-    others = swaps(len(users), TEXTS - 1, derive_seed(reward.seed, "swap", reward.fold))
+    first = models[0]
+    others = swaps(len(users), TEXTS - 1, derive_seed(first.seed, "swap", first.fold))
     texts = knowledge.first.cpu().numpy()[numbers[others]]
-    rows = positive_rows(features, users, f"fold {reward.fold}")
+    rows = positive_rows(features, users, f"fold {first.fold}")
     place = np.searchsorted(numbers, features.list_user.cpu().numpy()[rows.cpu().numpy()])
     told = torch.from_numpy(texts[place].reshape(-1)).to(rows.device)
     repeated = rows.repeat_interleave(texts.shape[1])
-    return halves(judge_pairs(reward.model, features, knowledge, repeated, told), features)
+    judged = [judge_pairs(one.model, features, knowledge, repeated, told) for one in models]
+    return halves(mean_judged(judged), features)
 
 
 def swaps(users: int, others: int, seed: int) -> Integers:
@@ -116,7 +124,7 @@ def judge_round(parts: list[FoldJudgement], features: Features) -> RoundJudgemen
 
     Raises RecError where the models judged different lists.
     """
-    valid = [part.valid for part in parts]
+    valid = [judged for part in parts for judged in part.valid]
     return RoundJudgement(
         responses=joined([part.responses for part in parts]),
         swapped=joined([part.swapped for part in parts]),

@@ -16,7 +16,7 @@ from rec.mediation.judging import (
 from rec.mediation.rewards import swap_links
 from rec.rerank.features import Features, Knowledge
 from rec.rerank.ranking import judge_pairs, positive_rows
-from rec.reward import RewardModel, fold_users, judge_users, train_fold
+from rec.reward import RewardModel, fold_users, judge_users, mean_over_folds, train_fold
 from tests.rerank.builders import random_vectors, ranker, world
 
 FOLDS, SEED = 2, 11
@@ -38,7 +38,7 @@ def models(data: tuple[Features, Knowledge]) -> list[RewardModel]:
 
 @pytest.fixture(scope="module")
 def parts(data: tuple[Features, Knowledge], models: list[RewardModel]) -> list[FoldJudgement]:
-    return [judge_fold(model, *data, data[1]) for model in models]
+    return [judge_fold([model], *data, data[1]) for model in models]
 
 
 def names(features: Features, numbers: np.ndarray) -> set[str]:
@@ -53,7 +53,8 @@ def test_users_are_judged_by_the_model_that_never_saw_them(
         own = set(fold_users(features, model))
         assert names(features, part.responses.owners) <= own
         assert names(features, part.swapped.owners) <= own
-        owners = features.list_user.numpy()[part.valid.rows]
+        (valid,) = part.valid
+        owners = features.list_user.numpy()[valid.rows]
         assert names(features, owners) <= set(features.users_of("valid"))
         assert not set(part.fresh["user"]) & set(features.users_of("test"))
 
@@ -108,7 +109,7 @@ def test_texts_that_tell_nothing_are_no_better_than_others() -> None:
     knowledge = made.knowledge(features, random_vectors(made))
     model, _ = train_fold(features, knowledge, ranker(epochs=4), "prm", SEED, 0, FOLDS)
     assert knowledge.first is not None
-    found = judge_fold(model, features, knowledge, knowledge).swapped
+    found = judge_fold([model], features, knowledge, knowledge).swapped
     links = {link.name: link for link in swap_links(found, knowledge.first.numpy(), 300, seed=1)}
     assert not links["swap_own"].holds
 
@@ -116,17 +117,39 @@ def test_texts_that_tell_nothing_are_no_better_than_others() -> None:
 def test_validation_users_have_the_mean_of_the_models(
     data: tuple[Features, Knowledge], parts: list[FoldJudgement]
 ) -> None:
-    mean = mean_judged([part.valid for part in parts])
-    np.testing.assert_allclose(mean.ndcg, (parts[0].valid.ndcg + parts[1].valid.ndcg) / 2)
+    first, second = (part.valid[0] for part in parts)
+    mean = mean_judged([first, second])
+    np.testing.assert_allclose(mean.ndcg, (first.ndcg + second.ndcg) / 2)
     judged = judge_round(parts, data[0])
+    assert len(judged.each) == 2
+    np.testing.assert_allclose(judged.valid.ndcg, (judged.each[0].ndcg + judged.each[1].ndcg) / 2)
     whole = picks(judged.valid.ndcg, judged.valid.ndcg, judged.valid.groups)
     assert 0 < len(whole.best) <= len(data[0].users_of("valid"))
 
 
 def test_models_must_have_judged_the_same(parts: list[FoldJudgement]) -> None:
-    other = replace(parts[1].valid, rows=parts[1].valid.rows[::-1])
+    (first,), (second,) = (part.valid for part in parts)
+    other = replace(second, rows=second.rows[::-1])
     with pytest.raises(RecError, match="judged different lists"):
-        mean_judged([parts[0].valid, other])
+        mean_judged([first, other])
+
+
+def test_several_models_of_a_fold_count_as_their_mean(
+    data: tuple[Features, Knowledge], models: list[RewardModel], parts: list[FoldJudgement]
+) -> None:
+    features, knowledge = data
+    again, _ = train_fold(*data, ranker(epochs=10), "prm", SEED, 0, FOLDS, number=1)
+    assert again.fold == 0
+    alone = judge_fold([again], features, knowledge, knowledge)
+    both = judge_fold([models[0], again], features, knowledge, knowledge)
+    assert len(both.valid) == 2
+    for name in ("responses", "swapped"):
+        first, second, mean = (getattr(part, name) for part in (parts[0], alone, both))
+        assert not np.allclose(first.ndcg, second.ndcg)
+        np.testing.assert_allclose(mean.ndcg, (first.ndcg + second.ndcg) / 2)
+    scored = mean_over_folds([both.fresh])
+    assert scored.select("user", "sample").is_unique().all()
+    assert set(scored["user"]) == set(parts[0].fresh["user"])
 
 
 def test_at_most_so_many_users_by_a_hash(

@@ -26,7 +26,7 @@ def params(text: str = "response", **changes: Any) -> Params:
         data=Data(rating_minimum=1.0, rating_maximum=5.0),
         knowledge=Texts(text=text),
         ranker=ranker(epochs=3),
-        reward=Reward(folds=2, backbone="dlcm"),
+        reward=Reward(folds=2, models=1, backbone="dlcm"),
         machine=Machine(threads=1),
         orders=["popularity", "random"],
         baselines=["none", "noise", "items", "swapped", "history"],

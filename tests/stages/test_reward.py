@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
@@ -41,7 +42,7 @@ def run(monkeypatch: pytest.MonkeyPatch, found: Params, round_: int = 1) -> pl.D
 def test_each_fold_has_a_model_of_the_backbone(
     monkeypatch: pytest.MonkeyPatch, backbone: str
 ) -> None:
-    found = params("both", reward=Reward(folds=2, backbone=backbone))
+    found = params("both", reward=Reward(folds=2, models=1, backbone=backbone))
     scores = run(monkeypatch, found)
     models = load_models(layout.reward(1))
     assert [model.fold for model in models] == [0, 1]
@@ -55,6 +56,28 @@ def test_each_fold_has_a_model_of_the_backbone(
     again = pl.concat([score_fold(model, built, knowledge) for model in models])
     train = scores.filter(pl.col("fold") != ALL_FOLDS).sort("user", "sample")
     assert again.sort("user", "sample").equals(train)
+
+
+def test_the_reward_is_the_mean_of_a_folds_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = run(monkeypatch, params(reward=Reward(folds=2, models=1, backbone="prm")))
+    first = [model.model.state_dict() for model in load_models(layout.reward(1))]
+    found = params(reward=Reward(folds=2, models=2, backbone="prm"))
+    scores = run(monkeypatch, found)
+    models = load_models(layout.reward(1))
+    assert [model.fold for model in models] == [0, 0, 1, 1]
+    described = read_json(layout.reward(1) / "reward.json")
+    numbers = [(model["fold"], model["model"]) for model in described["models"]]
+    assert numbers == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for before, same in zip(first, models[::2], strict=True):
+        assert all(value.equal(same.model.state_dict()[name]) for name, value in before.items())
+    built = inputs.features(found)
+    knowledge = inputs.policy_knowledge(built, "0", found)
+    tables = [score_fold(model, built, knowledge) for model in models if model.fold == 1]
+    assert not tables[0].equals(tables[1])
+    own = scores.filter(fold=1)
+    mean = (tables[0]["log_likelihood"] + tables[1]["log_likelihood"]) / 2
+    np.testing.assert_allclose(own["log_likelihood"], mean)
+    assert own.select("user", "sample").equals(alone.filter(fold=1).select("user", "sample"))
 
 
 def test_who_is_scored_by_whom(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
