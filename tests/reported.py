@@ -49,7 +49,12 @@ def make_run(
     rewards = {
         t: {
             "models": [
-                {"fold": f, "valid_ndcg@5": 0.76 + 0.01 * (t + 2 * f), "curve": curve(0.7)}
+                {
+                    "fold": f,
+                    "model": 0,
+                    "valid_ndcg@5": 0.76 + 0.01 * (t + 2 * f),
+                    "curve": curve(0.7),
+                }
                 for f in range(2)
             ],
         }

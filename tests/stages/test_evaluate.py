@@ -130,7 +130,7 @@ def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
     assert results.columns == ["protocol", "variant", "value", "low", "high"]
     last = results.filter(variant="DPO4Rec, round 2", protocol="popularity")
     assert last["value"][0] == metrics["popularity"]["round_2"]["ndcg@5"]
-    assert reward.columns == ["round", "fold", "epoch", "train_loss", "valid_ndcg"]
+    assert reward.columns == ["round", "fold", "model", "epoch", "train_loss", "valid_ndcg"]
     assert reward.shape == (24, 5)
     assert reward.row(23) == (2, 1, 6, 0.333333, 0.761667)
     assert alignment.columns == ["policy", *ALIGNMENT]
@@ -160,7 +160,7 @@ def test_no_rounds_leave_plots_with_headers_alone(
     text = (layout.PLOTS / "alignment.csv").read_text()
     assert text == f"policy,{','.join(ALIGNMENT)}\n"
     assert json.loads(layout.FIGURES.read_text())["alignment"] == {}
-    assert (layout.PLOTS / "reward.csv").read_text() == "round,fold,epoch,train_loss,valid_ndcg\n"
+    assert (layout.PLOTS / "reward.csv").read_text() == "round,fold,model,epoch,train_loss,valid_ndcg\n"
 
 
 def refused() -> str:
