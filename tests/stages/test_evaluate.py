@@ -131,8 +131,8 @@ def test_plots_are_flat_tables_of_all_rounds(run: Path) -> None:
     last = results.filter(variant="DPO4Rec, round 2", protocol="popularity")
     assert last["value"][0] == metrics["popularity"]["round_2"]["ndcg@5"]
     assert reward.columns == ["round", "fold", "model", "epoch", "train_loss", "valid_ndcg"]
-    assert reward.shape == (24, 5)
-    assert reward.row(23) == (2, 1, 6, 0.333333, 0.761667)
+    assert reward.shape == (24, 6)
+    assert reward.row(23) == (2, 1, 0, 6, 0.333333, 0.761667)
     assert alignment.columns == ["policy", *ALIGNMENT]
     assert alignment.row(12)[1:7] == (1, 0.67, 0.04, 0.57, 0.01, -0.01)
     assert alignment.row(12)[9:12] == (-0.004, -0.008, 0.0001)
