@@ -160,7 +160,8 @@ def test_no_rounds_leave_plots_with_headers_alone(
     text = (layout.PLOTS / "alignment.csv").read_text()
     assert text == f"policy,{','.join(ALIGNMENT)}\n"
     assert json.loads(layout.FIGURES.read_text())["alignment"] == {}
-    assert (layout.PLOTS / "reward.csv").read_text() == "round,fold,model,epoch,train_loss,valid_ndcg\n"
+    header = "round,fold,model,epoch,train_loss,valid_ndcg\n"
+    assert (layout.PLOTS / "reward.csv").read_text() == header
 
 
 def refused() -> str:
