@@ -30,9 +30,7 @@ from rec.mediation.halves import Halves, halves, joined
 from rec.mediation.judging import chosen_users
 from rec.mediation.resampling import Estimate
 from rec.params import load_params
-from rec.rerank.training import train
-from rec.reward import RewardModel, fold_of, judge_users
-from rec.seeds import derive_seed
+from rec.reward import judge_users, train_fold
 from stages import inputs
 
 MEASURES = ("ndcg", "log_likelihood")
@@ -45,11 +43,8 @@ def judged(params: Params, policy: str, backbone: str, fold: int, number: int) -
     folds = params.reward.folds
     features = inputs.features(params)
     knowledge = inputs.policy_knowledge(features, policy, params)
-    others = [u for u in features.users_of("train") if fold_of(params.seed, u, folds) != fold]
-    valid = features.users_of("valid")
-    seed = derive_seed(params.seed, backbone, fold, number)
-    trained = train(features, knowledge, params.ranker, backbone, seed, others, valid)
-    reward = RewardModel(trained.model, fold, folds, params.seed)
+    settings = (params.ranker, backbone, params.seed, fold, folds, number)
+    reward, _ = train_fold(features, knowledge, *settings)
     users = chosen_users(features, reward)
     return halves(judge_users(reward, features, knowledge, users), features)
 
