@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+import requests
+from urllib3.connection import HTTPConnection
 
 from rec.errors import RecError
 from rec.llm.server import http
@@ -326,6 +329,22 @@ def test_abort_ends_what_is_under_way_over_tls(
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate.with_suffix(".crt")))
     check_abort(0, certificate)
+
+
+def test_abort_ends_a_connection_that_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The socket is not there yet when the connections are ended."""
+    made = HTTPConnection.connect
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        busy = poster(f"http://127.0.0.1:{silent.getsockname()[1]}/v1", timeout=30)
+
+        def connect(connection: HTTPConnection) -> None:
+            busy.abort()
+            made(connection)
+
+        monkeypatch.setattr(HTTPConnection, "connect", connect)
+        with pytest.raises(Cancelled) as caught:
+            busy.get("models")
+    assert not isinstance(caught.value.__cause__, requests.Timeout)
 
 
 def check_abort(failures: int, certificate: Path | None) -> None:
