@@ -42,7 +42,7 @@ def judged(params: Params, policy: str, backbone: str, fold: int, number: int) -
     """Train model `number` of a fold and judge the halves of the lists of the fold's users."""
     folds = params.reward.folds
     features = inputs.features(params)
-    knowledge = inputs.policy_knowledge(features, policy, params)
+    knowledge = inputs.policy_knowledge(features, policy, params.reward.text)
     settings = (params.ranker, backbone, params.seed, fold, folds, number)
     reward, _ = train_fold(features, knowledge, *settings)
     users = chosen_users(features, reward)

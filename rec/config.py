@@ -45,6 +45,8 @@ BASE_NAME = "base"
 FINE_TUNED = ("sft",)
 #: Re-ranking models, as their papers define them (`rec.rerank`).
 BACKBONES = ("dlcm", "prm", "setrank", "mir")
+#: What re-rankers read of a user's text.
+TOLD = ("joint", "response", "both")
 #: How negatives are drawn.
 NEGATIVES = ("popularity", "uniform")
 #: The protocol of lists as users were shown them, which have no drawn negatives.
@@ -177,10 +179,10 @@ class Encoder:
 
 @dataclass
 class Knowledge:
-    """What of a user's text becomes a vector."""
+    """What re-rankers read of a user's text."""
 
     #: History and response as one text (KAR); the response alone; or a vector of each.
-    text: str = choice("joint", "response", "both")
+    text: str = choice(*TOLD)
 
 
 @dataclass
@@ -233,6 +235,7 @@ class Reward:
     """The reward model: knowledge-augmented re-rankers, cross-fitted over the train users."""
 
     folds: int = number(2)
+    text: str = choice(*TOLD)  # what these read of a user's text, as `Knowledge.text`
     models: int = number(1)  # per fold, of other seeds; the reward is their mean
     backbone: str = choice(*BACKBONES)
 

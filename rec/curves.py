@@ -47,19 +47,16 @@ def reward_curves(rewards: Mapping[int, Any]) -> pl.DataFrame:
     for number, reward in sorted(rewards.items()):
         try:
             found += [
-                [number, one["fold"], one["model"], e["epoch"], *map(float, _levels(e))]
+                [number, one["fold"], one["model"], epoch["epoch"]]
+                + [float(epoch[level]) for level in ("train_loss", "valid_ndcg@5")]
                 for one in reward_models(reward)
-                for e in one["curve"]
+                for epoch in one["curve"]
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise RecError(
                 f"reward.json of round {number}: not a reward model ({error})"
             ) from error
     return pl.DataFrame(found, schema=REWARD_CURVES, orient="row")
-
-
-def _levels(epoch: Mapping[str, Any]) -> tuple[Any, Any]:
-    return epoch["train_loss"], epoch["valid_ndcg@5"]
 
 
 def reward_models(reward: Any) -> list[dict[str, Any]]:

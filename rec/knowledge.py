@@ -173,7 +173,7 @@ def vectors_table(keys: Sequence[str], samples: Sequence[int], vectors: Vectors)
 
 
 def told_vectors(policy: str, text: str) -> Path:
-    """Where the vectors lie that re-rankers read of a policy; `text` is `knowledge.text`."""
+    """Where the vectors of a policy lie for `knowledge.text` or `reward.text`."""
     return layout.joint_vectors(policy) if text == "joint" else layout.vectors(policy)
 
 

@@ -114,7 +114,7 @@ def _sections(run: Run) -> dict[str, Any]:
         "slices": slices_grid(comparison),
         "chain": chain(run),
         "mediation": mediation,
-        "joint": run.params.knowledge.text == "joint",
+        "joint": run.params.reward.text == "joint",
         "training": training_grid(run.training, main),
         "alignment": alignment_grid(run.outcomes),
         "data": data,

@@ -180,9 +180,7 @@ def weights_path(folder: Path, fold: int, number: int = 0) -> Path:
     return folder / f"fold-{fold}-{number}.safetensors"
 
 
-def describe(
-    seed: int, folds: int, results: list[dict[str, Any]], per_fold: int = 1
-) -> dict[str, Any]:
+def describe(seed: int, folds: int, per_fold: int, results: list[dict[str, Any]]) -> dict[str, Any]:
     """The content of reward.json, from which `load_models` learns who was trained on whom."""
     return {"seed": seed, "folds": folds, "per_fold": per_fold, "models": results}
 

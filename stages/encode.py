@@ -36,7 +36,7 @@ def main(params: Params, policy: str) -> None:
     histories = read_vectors(layout.HISTORY_VECTORS)
     owners = owners_of(responses, histories, policy)
     encoder = Encoder(layout.RAW_ENCODER, params.encoder.max_tokens, params.encoder.batch_size)
-    texts = texts_of(responses, policy, params.knowledge.text)
+    texts = texts_of(responses, policy, {params.knowledge.text, params.reward.text})
     tables = {path: encoded(encoder, responses, column) for path, column in texts.items()}
     figures = told_apart(matrix(tables[layout.vectors(policy)]), owners, matrix(histories))
     read = texts[told_vectors(policy, params.knowledge.text)].to_list()
@@ -57,10 +57,13 @@ def owners_of(responses: pl.DataFrame, histories: pl.DataFrame, policy: str) -> 
     return owners.cast(pl.Int64).to_numpy()
 
 
-def texts_of(responses: pl.DataFrame, policy: str, text: str) -> dict[Path, pl.Series]:
-    """The texts to encode, by where their vectors go: responses, and joint with their histories."""
+def texts_of(responses: pl.DataFrame, policy: str, told: set[str]) -> dict[Path, pl.Series]:
+    """The texts to encode, by where their vectors go: responses, and joint with their histories.
+
+    `told` holds what re-rankers read of them and what reward models do.
+    """
     texts = {layout.vectors(policy): responses["text"]}
-    if text == "joint":
+    if "joint" in told:
         prompts = read_table(layout.PROMPTS, PROMPTS)
         texts[layout.joint_vectors(policy)] = joint_texts(responses, prompts)
     return texts

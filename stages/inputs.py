@@ -1,4 +1,4 @@
-"""What several stages share: the tables as tensors, a variant's knowledge, work side by side."""
+"""What several stages share: the tables as tensors, a policy's knowledge, work side by side."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -19,13 +19,9 @@ from rec.rerank.features import (
     Knowledge,
     build_features,
     item_knowledge,
-    of_other_users,
-    random_knowledge,
     user_knowledge,
 )
 from rec.rerank.ranking import positive_rows
-from rec.rerank.variants import HISTORY, NOISE, NONE, SWAPPED, is_policy
-from rec.seeds import derive_seed
 from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, read_protocols, read_table
 
 T = TypeVar("T")
@@ -84,30 +80,16 @@ def judged_rows(built: Features) -> Tensor:
     return positive_rows(built, users, "validation and test")
 
 
-def knowledge(built: Features, variant: str, params: Params, seed: int) -> Knowledge | None:
-    """The text vectors that a variant gives to the re-ranker of a seed; None for no text."""
-    told = is_policy(variant, params.policies)
-    if variant == NONE:
-        return None
-    items = item_knowledge(built, read_vectors(layout.ITEM_VECTORS))
-    if told:
-        return policy_knowledge(built, variant, params)
-    drawn = derive_seed(params.seed, seed)
-    if variant == NOISE:
-        return random_knowledge(built, items.dimension, drawn)
-    if variant in (HISTORY, SWAPPED):
-        own = user_knowledge(built, items, read_vectors(layout.HISTORY_VECTORS), prompts())
-        return own if variant == HISTORY else of_other_users(own, drawn)
-    return items
+def policy_knowledge(built: Features, policy: str, text: str) -> Knowledge:
+    """The items' vectors and those of a policy's responses, told as `text` says.
 
-
-def policy_knowledge(built: Features, policy: str, params: Params) -> Knowledge:
-    """The items' vectors and those of a policy's responses, with the histories' where wanted."""
+    That is `knowledge.text` for the re-rankers that are compared, `reward.text` for reward models.
+    """
     items = item_knowledge(built, read_vectors(layout.ITEM_VECTORS))
     histories = None
-    if params.knowledge.text == "both":
+    if text == "both":
         histories = read_vectors(layout.HISTORY_VECTORS)
-    told = read_vectors(told_vectors(policy, params.knowledge.text))
+    told = read_vectors(told_vectors(policy, text))
     return user_knowledge(built, items, told, prompts(), histories)
 
 

@@ -31,7 +31,7 @@ def main(params: Params, round_: int) -> None:
     folds = [[m for m in models if m.fold == fold] for fold in sorted({m.fold for m in models})]
     calls = [(params, policy, str(round_), of_fold) for of_fold in folds]
     features = inputs.features(params)
-    knowledge = inputs.policy_knowledge(features, policy, params)
+    knowledge = inputs.policy_knowledge(features, policy, params.reward.text)
     assert knowledge.first is not None
     judged = judge_round(inputs.side_by_side(params, run, calls), features)
     links = [
@@ -49,7 +49,8 @@ def main(params: Params, round_: int) -> None:
 def run(params: Params, policy: str, after: str, models: list[RewardModel]) -> FoldJudgement:
     """What one fold's models make of the texts of the policies before and after the round."""
     features = inputs.features(params)
-    before, fresh = (inputs.policy_knowledge(features, name, params) for name in (policy, after))
+    text = params.reward.text
+    before, fresh = (inputs.policy_knowledge(features, name, text) for name in (policy, after))
     return judge_fold(models, features, before, fresh)
 
 
@@ -64,7 +65,7 @@ def texts(params: Params, policy: str) -> Texts:
         raise RecError(f"{layout.vectors(policy)}: a response has no prompt; sample again")
     return Texts(
         vectors=matrix(vectors),
-        told=matrix(read_vectors(told_vectors(policy, params.knowledge.text))),
+        told=matrix(read_vectors(told_vectors(policy, params.reward.text))),
         owners=owners.cast(pl.Int64).to_numpy(),
         histories=matrix(histories),
         splits=splits.to_numpy().astype(str),

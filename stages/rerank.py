@@ -12,10 +12,20 @@ import polars as pl
 from rec import layout
 from rec.config import BACKBONES, Params
 from rec.files import write_json
+from rec.knowledge import read_vectors
+from rec.rerank.features import (
+    Features,
+    Knowledge,
+    item_knowledge,
+    of_other_users,
+    random_knowledge,
+    user_knowledge,
+)
 from rec.rerank.ranking import rank
 from rec.rerank.reranker import save
 from rec.rerank.training import train
-from rec.rerank.variants import is_policy, runs_table
+from rec.rerank.variants import HISTORY, NOISE, NONE, SWAPPED, is_policy, runs_table
+from rec.seeds import derive_seed
 from rec.tables import RUNS, write_table
 from stages import inputs
 from stages.runner import stage
@@ -43,7 +53,7 @@ def run(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """One re-ranker: its RUNS rows and its training curve. The main protocol's is saved."""
     features = inputs.features(params, protocol)
-    knowledge = inputs.knowledge(features, variant, params, seed)
+    knowledge = knowledge_of(features, variant, params, seed)
     users, valid = features.users_of("train"), features.users_of("valid")
     trained = train(features, knowledge, params.ranker, backbone, seed, users, valid)
     if protocol == inputs.protocols()[0]:
@@ -59,6 +69,22 @@ def run(
         seed=seed,
     )
     return table, trained.as_json()
+
+
+def knowledge_of(built: Features, variant: str, params: Params, seed: int) -> Knowledge | None:
+    """The text vectors that a variant gives to the re-ranker of a seed; None for no text."""
+    if is_policy(variant, params.policies):
+        return inputs.policy_knowledge(built, variant, params.knowledge.text)
+    if variant == NONE:
+        return None
+    items = item_knowledge(built, read_vectors(layout.ITEM_VECTORS))
+    drawn = derive_seed(params.seed, seed)
+    if variant == NOISE:
+        return random_knowledge(built, items.dimension, drawn)
+    if variant in (HISTORY, SWAPPED):
+        own = user_knowledge(built, items, read_vectors(layout.HISTORY_VECTORS), inputs.prompts())
+        return own if variant == HISTORY else of_other_users(own, drawn)
+    return items
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage reward ROUND: the reward models of a round, one per fold of the train users."""
+"""Stage reward ROUND: the reward models of a round, per fold of the train users."""
 
 from itertools import product
 from pathlib import Path
@@ -24,14 +24,14 @@ def main(params: Params, round_: int) -> None:
         each = product(range(folds), range(models))
         calls = [(params, policy, fold, number, folder) for fold, number in each]
         results = inputs.side_by_side(params, run, calls)
-        described = describe(params.seed, folds, results, models)
+        described = describe(params.seed, folds, models, results)
         write_json(folder / "reward.json", {**described, "policy": policy})
 
 
 def run(params: Params, policy: str, fold: int, number: int, folder: Path) -> dict[str, Any]:
     """Train and save one model of a fold; its curve."""
     features = inputs.features(params)
-    knowledge = inputs.policy_knowledge(features, policy, params)
+    knowledge = inputs.policy_knowledge(features, policy, params.reward.text)
     folds = params.reward.folds
     reward, trained = train_fold(
         features, knowledge, params.ranker, params.reward.backbone, params.seed, fold, folds, number

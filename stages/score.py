@@ -24,7 +24,7 @@ def main(params: Params, round_: int) -> None:
 def run(params: Params, policy: str, model: RewardModel) -> pl.DataFrame:
     """The scores of one fold's train users, and what its model makes of the validation users."""
     features = inputs.features(params)
-    knowledge = inputs.policy_knowledge(features, policy, params)
+    knowledge = inputs.policy_knowledge(features, policy, params.reward.text)
     return pl.concat([score(model, features, knowledge) for score in (score_fold, score_valid)])
 
 

@@ -192,7 +192,7 @@ class TestFiles:
     ) -> None:
         for model in models:
             save(model.model, weights_path(tmp_path, model.fold))
-        write_json(tmp_path / "reward.json", describe(SEED, FOLDS, []))
+        write_json(tmp_path / "reward.json", describe(SEED, FOLDS, 1, []))
         again = pl.concat([score_fold(model, *data) for model in load_models(tmp_path)])
         assert again.sort("user", "sample").equals(scores)
 

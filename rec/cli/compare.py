@@ -23,12 +23,13 @@ from rec.cli.rankers import (
 from rec.cli.writers import require_writer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import polars as pl
 
     from rec.inference.adapters import Writer
     from rec.inference.catalogue import Catalogue
-    from rec.inference.comparisons import Compared, Side, Subject
-    from rec.inference.rankings import TextVectors
+    from rec.inference.comparisons import Compared, Side, Subject, Told
     from rec.reward import RewardModel
 
 _REWARDS = ("ndcg@5", "map@5", "log_likelihood")
@@ -97,7 +98,7 @@ def compare(
     with none.
     """
     from rec.config import BASE_NAME
-    from rec.inference.comparisons import Comparer, Told
+    from rec.inference.comparisons import Comparer
 
     catalogue, subject = read_catalogue(project), _subject(user, project)
     chosen = chosen_backbone(backbone, project)
@@ -111,7 +112,7 @@ def compare(
         require_reranker(WITHOUT, chosen, project),
     )
     told = [
-        Told(*_texts(writer, subject, comparer.item_vectors, project), path)
+        _told(writer, subject, comparer.item_vectors, project, path)
         for writer, path in zip(writers, weights, strict=True)
     ]
     compared = comparer.compare(subject, told, number, sample)
@@ -152,24 +153,28 @@ def _reward_models(round_: int | None, project: Project) -> list[RewardModel]:
     return load_models(project.require(layout.reward(number), f"reward@{number}"))
 
 
-def _texts(
-    writer: Writer, subject: Subject, item_vectors: pl.DataFrame, project: Project
-) -> tuple[pl.DataFrame, TextVectors]:
+def _told(
+    writer: Writer, subject: Subject, item_vectors: pl.DataFrame, project: Project, weights: Path
+) -> Told:
     """The responses about the user: those that the pipeline sampled, else as many new ones."""
-    from rec.inference.comparisons import stored_vectors
+    from rec.inference.comparisons import Told, stored_vectors
     from rec.inference.histories import prepared_rows
     from rec.inference.rankings import encoded
     from rec.tables import RESPONSES
 
+    kinds = (project.params.knowledge.text, project.params.reward.text)
     (key,) = subject.prompt["key"]
     path = layout.responses(writer.variant)
     if writer.is_policy and path.is_file():
         project.require(layout.knowledge(writer.variant), f"encode@{writer.variant}")
-        stored = stored_vectors(key, writer.variant, project.params, item_vectors)
-        return prepared_rows(key, path, RESPONSES, "key").sort("sample"), stored
-    written = _written(writer, subject, project)
-    kind = project.params.knowledge.text
-    return written, encoded(written, subject.prompt, open_encoder(project), kind)
+        texts = prepared_rows(key, path, RESPONSES, "key").sort("sample")
+        vectors, judged = (
+            stored_vectors(key, writer.variant, kind, item_vectors) for kind in kinds
+        )
+    else:
+        texts, encoder = _written(writer, subject, project), open_encoder(project)
+        vectors, judged = (encoded(texts, subject.prompt, encoder, kind) for kind in kinds)
+    return Told(texts, vectors, judged, weights)
 
 
 def _written(writer: Writer, subject: Subject, project: Project) -> pl.DataFrame:

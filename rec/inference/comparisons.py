@@ -42,7 +42,8 @@ class Told:
     """What an LLM wrote about the user, and the re-ranker that learned from its texts."""
 
     texts: pl.DataFrame  # key, sample, text; sorted
-    vectors: TextVectors
+    vectors: TextVectors  # for the re-ranker
+    judged: TextVectors  # for the reward models
     weights: Path
 
 
@@ -116,26 +117,24 @@ class Comparer:
             raise RecError(f"sample {sample} is not there; the samples are {samples}")
         place = texts["sample"].to_list().index(sample)
         items = item_knowledge(features, self.item_vectors)
-        vectors = told.vectors
-        knowledge = user_knowledge(
-            features, items, vectors.texts, subject.prompt, vectors.histories
+        judged, knowledge = (
+            user_knowledge(features, items, one.texts, subject.prompt, one.histories)
+            for one in (told.judged, told.vectors)
         )
         model = load_reranker(told.weights, self.items, texts=True)
         return Side(
-            rewards(self.models, features, knowledge),
+            rewards(self.models, features, judged),
             _ranked(model, features, knowledge, row, place),
         )
 
 
-def stored_vectors(
-    key: str, policy: str, params: Params, item_vectors: pl.DataFrame
-) -> TextVectors:
+def stored_vectors(key: str, policy: str, kind: str, item_vectors: pl.DataFrame) -> TextVectors:
     """The vectors that the pipeline made of a policy's texts about a user.
 
-    Raises RecError where there are none.
+    `kind` is `knowledge.text` or `reward.text`. Raises RecError where there are none.
     """
     (width,) = item_vectors["vector"].to_numpy().shape[1:]
-    kind, schema = params.knowledge.text, vectors_schema(width)
+    schema = vectors_schema(width)
     texts = prepared_rows(key, told_vectors(policy, kind), schema, "key")
     if kind != "both":
         return TextVectors(texts)

@@ -146,7 +146,7 @@ class Ranker:
 def encoded(
     written: pl.DataFrame, prompts: pl.DataFrame, encoder: Encoder, kind: str
 ) -> TextVectors:
-    """What re-rankers are told of texts about users, as `knowledge.text` is (`kind`).
+    """What re-rankers are told of texts about users; `kind` is `knowledge.text` or `reward.text`.
 
     `written` has the columns of TEXTS, `prompts` those of ASKED; both may have more.
     """

@@ -240,12 +240,12 @@ def project_features(root: Path, params: Params) -> Features:
     return build_features(items_table(), interactions, lists, params.ranker.history, (1.0, 5.0))
 
 
-def project_knowledge(root: Path, features: Features, policy: str, params: Params) -> Knowledge:
-    """What re-rankers are told of a policy's responses."""
+def project_knowledge(root: Path, features: Features, policy: str, text: str) -> Knowledge:
+    """What is told of a policy's responses; `text` is `knowledge.text` or `reward.text`."""
     items = item_knowledge(features, pl.read_parquet(root / layout.ITEM_VECTORS))
-    vectors = pl.read_parquet(root / told_vectors(policy, params.knowledge.text))
+    vectors = pl.read_parquet(root / told_vectors(policy, text))
     histories = None
-    if params.knowledge.text == "both":
+    if text == "both":
         histories = pl.read_parquet(root / layout.HISTORY_VECTORS)
     prompts = pl.read_parquet(root / layout.PROMPTS)
     return user_knowledge(features, items, vectors, prompts, histories)
@@ -253,7 +253,8 @@ def project_knowledge(root: Path, features: Features, policy: str, params: Param
 
 def _write_rerankers(root: Path, params: Params) -> None:
     features = project_features(root, params)
-    told = project_knowledge(root, features, "0", params)
+    texts = (params.knowledge.text, params.reward.text)
+    told, judged = (project_knowledge(root, features, "0", text) for text in texts)
     (root / layout.reward(1)).mkdir(parents=True)
     for number, (variant, backbone) in enumerate(
         (variant, backbone) for variant in ("none", "0", "1") for backbone in ("prm", "dlcm")
@@ -267,7 +268,7 @@ def _write_rerankers(root: Path, params: Params) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(model, path)
     for fold in range(params.reward.folds):
-        judge = fresh(features, told, params.reward.backbone, params.ranker, 0.2 + fold)
+        judge = fresh(features, judged, params.reward.backbone, params.ranker, 0.2 + fold)
         save(judge, weights_path(root / layout.reward(1), fold))
-    described = describe(params.seed, params.reward.folds, [])
+    described = describe(params.seed, params.reward.folds, 1, [])
     write_json(root / layout.reward(1) / "reward.json", {**described, "policy": "0"})

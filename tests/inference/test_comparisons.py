@@ -36,7 +36,8 @@ def compared(user: str, params: Params, number: int | None = None, sample: int =
     told = [
         Told(
             prepared_rows(key, layout.responses(policy), RESPONSES, "key"),
-            stored_vectors(key, policy, params, items),
+            stored_vectors(key, policy, params.knowledge.text, items),
+            stored_vectors(key, policy, params.reward.text, items),
             layout.reranker(policy, "prm", 1),
         )
         for policy in ("0", "1")
@@ -50,7 +51,8 @@ def test_rewards_are_the_scores_of_the_round(user: str, params: Params) -> None:
     features = project_features(layout.DATA.parent, params)
     models = load_models(layout.reward(1))
     for policy, side in zip(("0", "1"), compared(user, params).sides, strict=True):
-        knowledge = project_knowledge(layout.DATA.parent, features, policy, params)
+        text = params.reward.text
+        knowledge = project_knowledge(layout.DATA.parent, features, policy, text)
         tables = [
             score(model, features, knowledge)
             for model in models
@@ -81,7 +83,8 @@ def test_the_list_is_ranked_as_the_comparison_ranks_it(
     ):
         knowledge = None
         if variant != "none":
-            knowledge = project_knowledge(layout.DATA.parent, features, variant, params)
+            text = params.knowledge.text
+            knowledge = project_knowledge(layout.DATA.parent, features, variant, text)
         model = load(layout.reranker(variant, "prm", 1), "cpu")
         scores = rank(model, features, knowledge, torch.tensor([row])).scores
         mine = scores[0 if variant == "none" else sample]

@@ -59,7 +59,7 @@ def test_ranks_are_those_of_the_comparison(
     monkeypatch.chdir(tmp_path)
     params = load_params(tmp_path / "params.yaml")
     features = project_features(tmp_path, params)
-    knowledge = project_knowledge(tmp_path, features, "0", params)
+    knowledge = project_knowledge(tmp_path, features, "0", kind)
     rows = torch.tensor([n for n, name in enumerate(features.lists) if name.endswith("-0")])
     told = rank(load(layout.reranker("0", "prm", 1), "cpu"), features, knowledge, rows)
     untold = rank(load(layout.reranker("none", "prm", 1), "cpu"), features, None, rows)

@@ -19,6 +19,11 @@ SEED = 3
 PROTOCOLS = ["popularity", "uniform"]
 
 
+def reward(backbone: str, models: int = 1, text: str = "response") -> Reward:
+    """Two folds."""
+    return Reward(folds=2, text=text, models=models, backbone=backbone)
+
+
 def params(text: str = "response", **changes: Any) -> Params:
     """Two policies, one round, few epochs, one process."""
     made = Params(
@@ -26,7 +31,7 @@ def params(text: str = "response", **changes: Any) -> Params:
         data=Data(rating_minimum=1.0, rating_maximum=5.0),
         knowledge=Texts(text=text),
         ranker=ranker(epochs=3),
-        reward=Reward(folds=2, models=1, backbone="dlcm"),
+        reward=reward("dlcm"),
         machine=Machine(threads=1),
         orders=["popularity", "random"],
         baselines=["none", "noise", "items", "swapped", "history"],

@@ -72,7 +72,7 @@ def write_inputs(made: World, fresh: pl.DataFrame) -> None:
         reward, _ = train_fold(features, knowledge, ranker(epochs=10), "prm", SEED, fold, FOLDS)
         save(reward.model, weights_path(layout.reward(1), fold))
         tables += [score(reward, features, knowledge) for score in (score_fold, score_valid)]
-    write_json(layout.reward(1) / "reward.json", describe(SEED, FOLDS, []))
+    write_json(layout.reward(1) / "reward.json", describe(SEED, FOLDS, 1, []))
     write_table(mean_over_folds(tables), layout.scores(1), SCORES)
 
 

@@ -58,7 +58,7 @@ def write_inputs(made: World) -> None:
     write_json(layout.PREPARED, {"protocols": ["popularity"]})
     write_table(made.prompts, layout.PROMPTS, PROMPTS)
     write_table(made.item_vectors, layout.ITEM_VECTORS, vectors_schema(DIMENSION))
-    write_table(made.user_vectors, layout.joint_vectors("0"), vectors_schema(DIMENSION))
+    write_table(made.user_vectors, layout.vectors("0"), vectors_schema(DIMENSION))
     write_table(responses_table(made), layout.responses("0"), RESPONSES)
     features = made.features()
     knowledge = made.knowledge(features)
@@ -66,7 +66,7 @@ def write_inputs(made: World) -> None:
     for fold in range(FOLDS):
         reward, _ = train_fold(features, knowledge, ranker(epochs=3), "prm", SEED, fold, FOLDS)
         save(reward.model, weights_path(layout.reward(1), fold))
-    write_json(layout.reward(1) / "reward.json", describe(SEED, FOLDS, []))
+    write_json(layout.reward(1) / "reward.json", describe(SEED, FOLDS, 1, []))
 
 
 def run(tmp_path: Path, made: World) -> World:

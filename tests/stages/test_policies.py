@@ -84,9 +84,10 @@ def test_import_writes_the_base_as_policy_0(monkeypatch: pytest.MonkeyPatch) -> 
     assert layout.aligned("0") is None
 
 
-def write_encoder_inputs(text: str, users: int = 12) -> None:
+def write_encoder_inputs(text: str, judged: str = "response", users: int = 12) -> None:
     """A tiny encoder, the responses of 12 users, and prompts and histories of the first `users`."""
-    compose(Path("params.yaml"), ["rounds=t0", f"knowledge.text={text}", "encoder.max_tokens=16"])
+    told = [f"knowledge.text={text}", f"reward.text={judged}"]
+    compose(Path("params.yaml"), ["rounds=t0", *told, "encoder.max_tokens=16"])
     save_encoder(layout.RAW_ENCODER)
     write_table(responses_table("heat").reverse(), layout.responses("0"), RESPONSES)
     keys = [f"user:u{n:02}" for n in range(users)]
@@ -118,6 +119,15 @@ def test_encode_writes_what_re_rankers_read(text: str) -> None:
         for key, own in written.select("key", "text").rows()
     ]
     assert figures["cut"] == encoder.cut(read)
+
+
+def test_encode_writes_what_the_reward_reads() -> None:
+    write_encoder_inputs("joint")
+    assert CliRunner().invoke(encode.main, ["0"]).exit_code == 0
+    wanted = read_vectors(layout.joint_vectors("0"))
+    write_encoder_inputs("response", "joint")
+    assert CliRunner().invoke(encode.main, ["0"]).exit_code == 0
+    assert read_vectors(layout.joint_vectors("0")).equals(wanted)
 
 
 @pytest.mark.parametrize("text", ["joint", "response"])

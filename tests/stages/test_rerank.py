@@ -85,7 +85,7 @@ def test_the_model_of_the_main_protocol_is_kept(
     model = load(layout.reranker("0", backbone, 7), "cpu")
     assert (model.backbone, model.config, model.shape.texts) == (backbone, found.ranker, 2)
     built = inputs.features(found)
-    knowledge = inputs.knowledge(built, "0", found, 1)
+    knowledge = rerank.knowledge_of(built, "0", found, 1)
     again = runs_table(
         built,
         knowledge,

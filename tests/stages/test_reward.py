@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rec import layout
-from rec.config import BACKBONES, Params, Reward
+from rec.config import BACKBONES, Params
 from rec.files import read_json
 from rec.reward import fold_of, load_models, score_fold
 from rec.tables import ALL_FOLDS, SCORES, read_table
 from stages import inputs, reward, score
 from tests.rerank.builders import World, world
+from tests.stages import small
 from tests.stages.small import SEED, params, write_inputs
 
 
@@ -42,7 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, found: Params, round_: int = 1) -> pl.D
 def test_each_fold_has_a_model_of_the_backbone(
     monkeypatch: pytest.MonkeyPatch, backbone: str
 ) -> None:
-    found = params("both", reward=Reward(folds=2, models=1, backbone=backbone))
+    found = params(reward=small.reward(backbone, text="both"))
     scores = run(monkeypatch, found)
     models = load_models(layout.reward(1))
     assert [model.fold for model in models] == [0, 1]
@@ -52,16 +53,16 @@ def test_each_fold_has_a_model_of_the_backbone(
     assert (described["policy"], described["folds"], described["seed"]) == ("0", 2, SEED)
     assert [model["fold"] for model in described["models"]] == [0, 1]
     built = inputs.features(found)
-    knowledge = inputs.policy_knowledge(built, "0", found)
+    knowledge = inputs.policy_knowledge(built, "0", found.reward.text)
     again = pl.concat([score_fold(model, built, knowledge) for model in models])
     train = scores.filter(pl.col("fold") != ALL_FOLDS).sort("user", "sample")
     assert again.sort("user", "sample").equals(train)
 
 
 def test_the_reward_is_the_mean_of_a_folds_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = run(monkeypatch, params(reward=Reward(folds=2, models=1, backbone="prm")))
+    alone = run(monkeypatch, params(reward=small.reward("prm")))
     first = [model.model.state_dict() for model in load_models(layout.reward(1))]
-    found = params(reward=Reward(folds=2, models=2, backbone="prm"))
+    found = params(reward=small.reward("prm", models=2))
     scores = run(monkeypatch, found)
     models = load_models(layout.reward(1))
     assert [model.fold for model in models] == [0, 0, 1, 1]
@@ -71,13 +72,20 @@ def test_the_reward_is_the_mean_of_a_folds_models(monkeypatch: pytest.MonkeyPatc
     for before, same in zip(first, models[::2], strict=True):
         assert all(value.equal(same.model.state_dict()[name]) for name, value in before.items())
     built = inputs.features(found)
-    knowledge = inputs.policy_knowledge(built, "0", found)
+    knowledge = inputs.policy_knowledge(built, "0", found.reward.text)
     tables = [score_fold(model, built, knowledge) for model in models if model.fold == 1]
     assert not tables[0].equals(tables[1])
     own = scores.filter(fold=1)
     mean = (tables[0]["log_likelihood"] + tables[1]["log_likelihood"]) / 2
     np.testing.assert_allclose(own["log_likelihood"], mean)
     assert own.select("user", "sample").equals(alone.filter(fold=1).select("user", "sample"))
+
+
+def test_the_reward_does_not_read_what_re_rankers_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(monkeypatch, params("response"))
+    assert run(monkeypatch, params("joint")).equals(first)
+    joint = run(monkeypatch, params(reward=small.reward("dlcm", text="joint")))
+    assert joint["sample"].to_list() != first["sample"].to_list()  # of other vectors
 
 
 def test_who_is_scored_by_whom(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
