@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rec.align.origin import origin
 from rec.comparison.names import label, slug
 from rec.comparison.result import Comparison, Estimate
-from rec.config import BASE, Params, protocols
+from rec.config import BASE, TOLD, Params, protocols
 from rec.outcomes import Outcome
 from rec.pair_metrics import MEASURES
 from rec.results import count, heading, level, summary
@@ -52,6 +52,7 @@ def adapter_card(params: Params, comparison: Comparison, adapter: Adapter) -> st
         mark="this model",
         title=f"{params.llm.name}, {label(name)}, {params.data.name}",
         adapter=adapter,
+        judged=TOLD[params.reward.text],
         round=found.round_,
         align=found.settings,
         measure=MEASURES[params.pairs.measure],

@@ -45,8 +45,12 @@ BASE_NAME = "base"
 FINE_TUNED = ("sft",)
 #: Re-ranking models, as their papers define them (`rec.rerank`).
 BACKBONES = ("dlcm", "prm", "setrank", "mir")
-#: What re-rankers read of a user's text.
-TOLD = ("joint", "response", "both")
+#: What re-rankers and reward models can read of a user, in words.
+TOLD = {
+    "joint": "history and response as one text",
+    "response": "the response alone",
+    "both": "history and response as two texts",
+}
 #: How negatives are drawn.
 NEGATIVES = ("popularity", "uniform")
 #: The protocol of lists as users were shown them, which have no drawn negatives.
@@ -179,10 +183,9 @@ class Encoder:
 
 @dataclass
 class Knowledge:
-    """What re-rankers read of a user's text."""
+    """What the re-rankers of the comparison read of a user."""
 
-    #: History and response as one text (KAR); the response alone; or a vector of each.
-    text: str = choice(*TOLD)
+    text: str = choice(*TOLD)  # joint is KAR's way; a vector per text
 
 
 @dataclass
@@ -235,7 +238,7 @@ class Reward:
     """The reward model: knowledge-augmented re-rankers, cross-fitted over the train users."""
 
     folds: int = number(2)
-    text: str = choice(*TOLD)  # what these read of a user's text, as `Knowledge.text`
+    text: str = choice(*TOLD)  # what these read of a user, whatever `Knowledge.text`
     models: int = number(1)  # per fold, of other seeds; the reward is their mean
     backbone: str = choice(*BACKBONES)
 

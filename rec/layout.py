@@ -99,7 +99,7 @@ def vectors(policy: str) -> Path:
 
 
 def joint_vectors(policy: str) -> Path:
-    """The vectors of histories and responses as one text; only with knowledge.text joint."""
+    """The vectors of histories and responses as one text; where something is told so (joint)."""
     return knowledge(policy) / "joint.parquet"
 
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rec import charts
-from rec.config import Params
+from rec.config import TOLD, Params
 from rec.mediation.links import STEPS
 from rec.mediation_chart import SHORT
 from rec.pair_metrics import MEASURES
@@ -114,7 +114,8 @@ def _sections(run: Run) -> dict[str, Any]:
         "slices": slices_grid(comparison),
         "chain": chain(run),
         "mediation": mediation,
-        "joint": run.params.reward.text == "joint",
+        "told": TOLD[run.params.knowledge.text],
+        "judged": TOLD[run.params.reward.text],
         "training": training_grid(run.training, main),
         "alignment": alignment_grid(run.outcomes),
         "data": data,

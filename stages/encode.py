@@ -18,7 +18,6 @@ from rec.knowledge import (
     joint_texts,
     matrix,
     read_vectors,
-    told_vectors,
     vectors_table,
 )
 from rec.machine import use_threads
@@ -39,12 +38,11 @@ def main(params: Params, policy: str) -> None:
     texts = texts_of(responses, policy, {params.knowledge.text, params.reward.text})
     tables = {path: encoded(encoder, responses, column) for path, column in texts.items()}
     figures = told_apart(matrix(tables[layout.vectors(policy)]), owners, matrix(histories))
-    read = texts[told_vectors(policy, params.knowledge.text)].to_list()
     with atomic_path(layout.knowledge(policy)) as folder:
         folder.mkdir()
         for path, table in tables.items():
             write_table(table, folder / path.name, vectors_schema(encoder.dimension))
-        cut = {"cut": encoder.cut(read)}
+        cut = {"cut": max(encoder.cut(written.to_list()) for written in texts.values())}
         write_json(folder / layout.identifiability(policy).name, {**figures, **cut})
 
 

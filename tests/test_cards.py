@@ -57,6 +57,7 @@ def tables(card: str) -> list[list[str]]:
 def test_adapter_says_what_it_was_trained_on(params: Params) -> None:
     card = adapter_card(params, comparison(fine_tuned=True), adapter())
     assert header(card)["base_model"] == params.llm.name
+    assert " reading the response alone, " in card
     figures = pair_figures()
     assert f"| pairs | {figures['pairs']} of round 2, of {figures['users_with_pair']} users" in card
     assert f"has sha256 {DIGEST}" in card

@@ -12,6 +12,7 @@ import pytest
 from rec import report
 from rec.comparison.names import BEST_SLUG, LABELS
 from rec.comparison.result import Estimate
+from rec.config import Knowledge, Reward
 from rec.curves import REWARD_CURVES, reward_curves
 from rec.errors import RecError
 from rec.report_comparison import (
@@ -319,6 +320,14 @@ def test_chain_has_a_column_for_the_control() -> None:
     assert cells(grid, "Alignment accuracy") == ["–", "0.800", "0.800", "–"]
     assert cells(grid, "Pairs")[3] == "–"
     assert cells(grid, "Difference to the base LLM")[3].endswith("significant")
+
+
+def test_page_says_what_is_read() -> None:
+    run = make_run()
+    told = replace(run.params, knowledge=Knowledge("both"), reward=Reward(text="joint"))
+    page = Page(report.render(replace(run, params=told)))
+    assert "Reward models read here history and response as one text: " in page.text
+    assert "whose ranking is compared read history and response as two texts" in page.text
 
 
 def test_page_names_the_loss_that_was_chosen() -> None:

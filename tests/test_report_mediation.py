@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rec.config import TOLD
 from rec.mediation.links import ENCODER, SHARE, Link, link
 from rec.mediation.resampling import Estimate
 from rec.mediation_chart import Rounds
@@ -75,13 +76,15 @@ class TestSection:
         assert section.chain.lines[0].cells[2] == "–"
 
 
-def page(rounds: Rounds, joint: bool = False) -> str:
+def page(rounds: Rounds, judged: str = "response", told: str = "response") -> str:
     """The section alone."""
     environment = Environment(
         loader=PackageLoader("rec"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     section = mediation_section(rounds)
-    return environment.get_template("mediation.html.j2").render(mediation=section, joint=joint)
+    return environment.get_template("mediation.html.j2").render(
+        mediation=section, judged=TOLD[judged], told=TOLD[told]
+    )
 
 
 def test_the_template_shows_figure_tables_and_sentences() -> None:
@@ -94,10 +97,13 @@ def test_the_template_shows_figure_tables_and_sentences() -> None:
     assert len(re.findall(r"<table ", html)) == 1 + 6
 
 
-def test_the_page_says_what_a_joint_text_is() -> None:
+def test_the_page_says_what_is_read() -> None:
     rounds = {1: chain()}
-    assert "the user's history and the LLM's response" in page(rounds, joint=True)
-    assert "the user's history and the LLM's response" not in page(rounds)
+    alone, joint, apart = page(rounds), page(rounds, "joint", "joint"), page(rounds, told="both")
+    assert "Reward models read here the response alone.</p>" in alone
+    assert "one text: the sensitivity is to both" in joint and "need not" not in joint
+    assert "read here the response alone. The re-rankers whose" in apart
+    assert "read history and response as two texts: what" in apart
 
 
 def test_without_rounds_there_is_no_figure() -> None:

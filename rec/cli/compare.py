@@ -94,6 +94,7 @@ def compare(
     Their texts are those that the pipeline sampled, where it has. A reward is the mean over the
     user's lists of what re-rankers make of them with the text: for a train user by the reward model
     of the user's fold, for a validation user the mean of all folds; no model may judge a test user.
+    They read what `reward.text` says, re-rankers what `knowledge.text` says.
     Then one of the user's lists, as the re-rankers of the comparison rank it with each text and
     with none.
     """
@@ -156,7 +157,10 @@ def _reward_models(round_: int | None, project: Project) -> list[RewardModel]:
 def _told(
     writer: Writer, subject: Subject, item_vectors: pl.DataFrame, project: Project, weights: Path
 ) -> Told:
-    """The responses about the user: those that the pipeline sampled, else as many new ones."""
+    """An LLM's responses about the user, as its re-ranker and the reward models read them.
+
+    They are those that the pipeline sampled, else as many new ones.
+    """
     from rec.inference.comparisons import Told, stored_vectors
     from rec.inference.histories import prepared_rows
     from rec.inference.rankings import encoded

@@ -1,7 +1,8 @@
 """A link of the chain: what is known about it, with its interval and its null value.
 
 The chain goes from texts to the final ranking; each link can hold only what the one before it
-carries. A link holds where its whole interval lies above its null value.
+carries, but for the last ones where re-rankers read something else than reward models. A link holds
+where its whole interval lies above its null value.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[
     """The swap test: users' lists with texts of different users, one of them their own.
 
     `own` [users] is the row of each user's own text. A reward that does not change with the text
-    can tell nothing about responses. With `reward.text` joint a text is history and response as
-    one, and both are swapped: what the reward makes of responses alone is for the links of the
+    can tell nothing about responses. With `reward.text` joint or both a text holds the history,
+    and both are swapped: what the reward makes of responses alone is for the links of the
     responses of one user to say. Texts may be better or worse for everybody; `swap_match` says
     whether different users need different ones, `swap_own` whether a text knows its own user.
     """

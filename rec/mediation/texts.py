@@ -28,7 +28,7 @@ class Texts:
     """Vectors of a policy's n responses and of all users' histories."""
 
     vectors: Floats  # [n, dim] of the responses alone
-    told: Floats  # [n, dim] of what reward models read of them (`reward.text`)
+    told: Floats  # [n, dim] of the texts that hold them as reward models read it (`reward.text`)
     owners: npt.NDArray[np.int64]  # [n] the row of each response's user in `histories`
     histories: Floats  # [users, dim]
     splits: npt.NDArray[np.str_]  # [users]

@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 
 from rec import layout
+from rec.params import load_params
 from rec.prompts import words
+from rec.reward import load_models, mean_over_folds, score_valid
 from tests.cli.running import on_a_terminal, rec
-from tests.inference.project import SIZE
+from tests.inference.project import SIZE, project_features, project_knowledge
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,20 @@ def test_json_and_the_tables_of_the_project() -> None:
     for llm in document["llms"]:
         assert llm["samples"] == 2
         assert set(llm["reward"]) == set(llm["mean_reward"])
+
+
+def test_rewards_are_of_what_reward_models_read(small_project: Path) -> None:
+    """And rankings of what re-rankers do: in this project the history beside the response."""
+    params = load_params(small_project / "params.yaml")
+    assert (params.reward.text, params.knowledge.text) == ("response", "joint")
+    features = project_features(small_project, params)
+    document = json.loads(rec("compare", "--user", 164, "--format", "json").stdout)
+    for policy, llm in zip(("0", "1"), document["llms"], strict=True):
+        knowledge = project_knowledge(small_project, features, policy, "response")
+        models = load_models(layout.reward(1))
+        scores = mean_over_folds([score_valid(model, features, knowledge) for model in models])
+        (own,) = scores.filter(user="164", sample=0).select(list(llm["reward"])).to_dicts()
+        assert llm["reward"] == pytest.approx(own, abs=1e-5)
 
 
 def test_users_with_less_to_say() -> None:

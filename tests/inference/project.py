@@ -99,7 +99,7 @@ def write_params(root: Path, text: str = "joint", **ranker: object) -> Params:
         "knowledge": {"text": text},
         "sampling": {"slot_tokens": 4, "responses": SAMPLES, "responses_valid": SAMPLES},
         "ranker": asdict(small_ranker(**ranker)),
-        "reward": {"folds": 2, "backbone": "dlcm"},
+        "reward": {"folds": 2, "text": "response", "backbone": "dlcm"},
         "rerank": {"backbones": ["prm", "dlcm"], "seeds": [1]},
         "machine": {"threads": 1, "parallel_sequences": 4},
     }

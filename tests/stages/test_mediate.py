@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
 from rec import layout
-from rec.config import Data, Evaluate, Knowledge, Machine, Params
+from rec.config import Data, Evaluate, Knowledge, Machine, Params, Reward
 from rec.files import read_json, write_json
 from rec.knowledge import vectors_table
 from rec.mediation.links import Link, read_links
@@ -42,7 +43,8 @@ def params() -> Params:
     return Params(
         seed=SEED,
         data=Data(rating_minimum=1.0, rating_maximum=5.0),
-        knowledge=Knowledge(text="response"),
+        knowledge=Knowledge(text="joint"),
+        reward=Reward(text="response"),
         ranker=ranker(),
         evaluate=Evaluate(bootstrap=200),
         machine=Machine(threads=1),
@@ -64,6 +66,11 @@ def write_inputs(made: World, fresh: pl.DataFrame) -> None:
     write_table(first, layout.HISTORY_VECTORS, schema)
     write_table(made.user_vectors, layout.vectors("0"), schema)
     write_table(fresh, layout.vectors("1"), schema)
+    noise = np.random.default_rng(8).normal(size=(made.user_vectors.height, DIMENSION))
+    keys, samples = made.user_vectors["key"].to_list(), made.user_vectors["sample"].to_list()
+    for policy in ("0", "1"):  # what the reward does not read
+        joint = vectors_table(keys, samples, noise.astype(np.float16))
+        write_table(joint, layout.joint_vectors(policy), schema)
     features = made.features()
     knowledge = made.knowledge(features)
     layout.reward(1).mkdir(parents=True)

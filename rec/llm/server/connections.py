@@ -31,7 +31,7 @@ class Connections(HTTPAdapter):
     def shut(self) -> None:
         """End the reading and writing of all connections; whoever waits for them gets an error.
 
-        So it goes with those that are being made meanwhile, and with later ones.
+        Those that are being made meanwhile, and later ones, end as soon as they are made.
         """
         with self.lock:
             self.is_shut = True

@@ -131,7 +131,7 @@ def test_the_wait_for_a_list_can_be_broken_off(
             server.close()
 
         def watched(server: CompletionServer) -> CompletionServer:
-            threading.Thread(target=close_when_asked, args=(server,)).start()
+            threading.Thread(target=close_when_asked, args=(server,), daemon=True).start()
             return enter(server)
 
         monkeypatch.setattr(CompletionServer, "__enter__", watched)
