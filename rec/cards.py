@@ -71,6 +71,7 @@ def ranker_card(params: Params, comparison: Comparison, ranker: Ranker) -> str:
         mark="this model among them",
         title=f"{ranker.backbone.upper()} with {label(name)}, {params.data.name}",
         ranker=ranker,
+        told=TOLD[params.knowledge.text],
         protocol=protocols(params.data, params.prepare)[0],
     )
 

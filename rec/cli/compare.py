@@ -94,9 +94,9 @@ def compare(
     Their texts are those that the pipeline sampled, where it has. A reward is the mean over the
     user's lists of what re-rankers make of them with the text: for a train user by the reward model
     of the user's fold, for a validation user the mean of all folds; no model may judge a test user.
-    They read what `reward.text` says, re-rankers what `knowledge.text` says.
-    Then one of the user's lists, as the re-rankers of the comparison rank it with each text and
-    with none.
+    Reward models read what `reward.text` says, the re-rankers of the comparison what
+    `knowledge.text` says. Then one of the user's lists, as these rank it with each text and with
+    none.
     """
     from rec.config import BASE_NAME
     from rec.inference.comparisons import Comparer
@@ -166,19 +166,19 @@ def _told(
     from rec.inference.rankings import encoded
     from rec.tables import RESPONSES
 
-    kinds = (project.params.knowledge.text, project.params.reward.text)
+    told, judged = project.params.knowledge.text, project.params.reward.text
     (key,) = subject.prompt["key"]
     path = layout.responses(writer.variant)
     if writer.is_policy and path.is_file():
         project.require(layout.knowledge(writer.variant), f"encode@{writer.variant}")
         texts = prepared_rows(key, path, RESPONSES, "key").sort("sample")
-        vectors, judged = (
-            stored_vectors(key, writer.variant, kind, item_vectors) for kind in kinds
-        )
+        vectors = {
+            kind: stored_vectors(key, writer.variant, kind, item_vectors) for kind in {told, judged}
+        }
     else:
         texts, encoder = _written(writer, subject, project), open_encoder(project)
-        vectors, judged = (encoded(texts, subject.prompt, encoder, kind) for kind in kinds)
-    return Told(texts, vectors, judged, weights)
+        vectors = {kind: encoded(texts, subject.prompt, encoder, kind) for kind in {told, judged}}
+    return Told(texts, vectors[told], vectors[judged], weights)
 
 
 def _written(writer: Writer, subject: Subject, project: Project) -> pl.DataFrame:

@@ -87,7 +87,7 @@ def test_import_writes_the_base_as_policy_0(monkeypatch: pytest.MonkeyPatch) -> 
 def write_encoder_inputs(text: str, judged: str = "response", users: int = 12) -> None:
     """A tiny encoder, the responses of 12 users, and prompts and histories of the first `users`."""
     told = [f"knowledge.text={text}", f"reward.text={judged}"]
-    compose(Path("params.yaml"), ["rounds=t0", *told, "encoder.max_tokens=16"])
+    compose(Path("params.yaml"), ["rounds=t0", *told, "encoder.max_tokens=32"])
     save_encoder(layout.RAW_ENCODER)
     write_table(responses_table("heat").reverse(), layout.responses("0"), RESPONSES)
     keys = [f"user:u{n:02}" for n in range(users)]
@@ -112,22 +112,30 @@ def test_encode_writes_what_re_rankers_read(text: str) -> None:
     assert np.allclose(matrix(told), matrix(alone)) == (text == "response")
     figures = read_json(layout.identifiability("0"))
     assert (figures["users"], figures["responses"]) == (12, 24)
-    encoder = Encoder(layout.RAW_ENCODER, 16, 8)
+    encoder = Encoder(layout.RAW_ENCODER, 32, 8)
     written = responses_table("heat")
     read = [
         f"heat heat heat {key}\n{own}" if text == "joint" else own
         for key, own in written.select("key", "text").rows()
     ]
-    assert figures["cut"] == encoder.cut(read)
+    assert figures["cut"] == encoder.cut(read) == (1.0 if text == "joint" else 0.0)
 
 
 def test_encode_writes_what_the_reward_reads() -> None:
     write_encoder_inputs("joint")
     assert CliRunner().invoke(encode.main, ["0"]).exit_code == 0
-    wanted = read_vectors(layout.joint_vectors("0"))
+    wanted, figures = (
+        read_vectors(layout.joint_vectors("0")),
+        read_json(layout.identifiability("0")),
+    )
+    assert figures["cut"] > 0
     write_encoder_inputs("response", "joint")
     assert CliRunner().invoke(encode.main, ["0"]).exit_code == 0
     assert read_vectors(layout.joint_vectors("0")).equals(wanted)
+    assert read_json(layout.identifiability("0")) == figures
+    write_encoder_inputs("response")
+    assert CliRunner().invoke(encode.main, ["0"]).exit_code == 0
+    assert read_json(layout.identifiability("0"))["cut"] < figures["cut"]
 
 
 @pytest.mark.parametrize("text", ["joint", "response"])

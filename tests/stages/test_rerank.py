@@ -8,31 +8,40 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from rec import layout
 from rec.config import BACKBONES, Machine, Params
+from rec.errors import RecError
 from rec.files import read_json
+from rec.rerank.features import Features
 from rec.rerank.ranking import rank
 from rec.rerank.reranker import load
 from rec.rerank.variants import runs_table
 from rec.tables import NO_SAMPLE, RUNS, read_table
 from stages import inputs, rerank
-from tests.rerank.builders import World, world
+from tests.rerank.builders import DIMENSION, World, world
 from tests.stages.small import PROTOCOLS, judged_lists, params, write_inputs
 
+USERS = 25
 VARIANTS = ["none", "noise", "items", "swapped", "history", "0", "1"]
 
 
 @pytest.fixture(scope="module")
 def made() -> World:
-    return world(users=25, lists=3, samples=2)
+    return world(users=USERS, lists=3, samples=2)
 
 
 @pytest.fixture(autouse=True)
 def place(made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_inputs(made)
+
+
+@pytest.fixture
+def built(place: None) -> Features:
+    return inputs.features(params())
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Params:
@@ -190,3 +199,94 @@ class TestErrors:
         result = invoke("none", "prm", 1)
         assert (result.exit_code, result.output.count("\n")) == (1, 1)
         assert "no user of split 'test' has lists" in result.output
+
+
+@pytest.mark.parametrize(
+    ("variant", "text", "texts", "rows"),
+    [
+        ("items", "both", 0, 0),
+        ("noise", "response", 1, USERS),
+        ("history", "response", 1, USERS),
+        ("swapped", "response", 1, USERS),
+        ("history", "both", 1, USERS),
+        ("0", "response", 1, 2 * USERS),
+        ("0", "joint", 1, 2 * USERS),
+        ("0", "both", 2, 2 * USERS),
+        ("1", "response", 1, USERS),
+    ],
+)
+def test_texts_of_each_variant(
+    built: Features, variant: str, text: str, texts: int, rows: int
+) -> None:
+    found = rerank.knowledge_of(built, variant, params(text), 1)
+    assert found is not None and found.dimension == DIMENSION
+    assert found.texts == texts
+    assert (0 if found.users is None else len(found.users)) == rows
+
+
+def test_noise_is_another_for_each_seed(built: Features) -> None:
+    first, again, other = (
+        rerank.knowledge_of(built, "noise", params(), seed) for seed in (1, 1, 2)
+    )
+    assert first is not None and again is not None and other is not None
+    assert torch.equal(first.items, again.items)
+    assert not torch.equal(first.items, other.items)
+
+
+def test_none_is_told_nothing(built: Features) -> None:
+    assert rerank.knowledge_of(built, "none", params(), 1) is None
+
+
+def test_items_are_the_same_for_all_but_noise(built: Features) -> None:
+    tables = {}
+    for variant in ("items", "history", "swapped", "0", "1", "noise"):
+        found = rerank.knowledge_of(built, variant, params(), 1)
+        assert found is not None
+        tables[variant] = found.items
+    for variant in ("history", "swapped", "0", "1"):
+        assert torch.equal(tables[variant], tables["items"])
+    assert not torch.equal(tables["noise"], tables["items"])
+
+
+def test_swapped_is_the_history_of_another(built: Features) -> None:
+    own, first, second = (
+        rerank.knowledge_of(built, variant, params(), seed)
+        for variant, seed in (("history", 1), ("swapped", 1), ("swapped", 2))
+    )
+    assert own is not None and first is not None and second is not None
+    assert own.users is not None and first.users is not None and second.users is not None
+    assert (own.users != first.users).flatten(1).any(1).all()
+    assert not torch.equal(first.users, second.users)
+
+
+def test_each_policy_has_its_own_responses(made: World, built: Features) -> None:
+    base, other = (rerank.knowledge_of(built, policy, params(), 1) for policy in ("0", "1"))
+    joint = rerank.knowledge_of(built, "0", params("joint"), 1)
+    for found, samples in ((base, [0, 1]), (other, [1]), (joint, [10, 11])):
+        assert found is not None and found.samples is not None
+        assert found.samples.tolist() == samples * USERS
+    assert base is not None and other is not None
+    assert base.users is not None and other.users is not None
+    assert torch.equal(base.users[1::2], other.users)
+
+
+def test_a_history_stands_beside_each_response(built: Features) -> None:
+    both = rerank.knowledge_of(built, "0", params("both"), 1)
+    history = rerank.knowledge_of(built, "history", params(), 1)
+    assert both is not None and both.users is not None
+    assert history is not None and history.users is not None
+    assert torch.equal(both.users[:, 1], history.users[:, 0].repeat_interleave(2, 0))
+
+
+def test_noise_is_told_by_the_seed(built: Features) -> None:
+    first, again, other = (
+        rerank.knowledge_of(built, "noise", params(seed=seed), 1) for seed in (1, 1, 2)
+    )
+    assert first is not None and again is not None and other is not None
+    assert torch.equal(first.items, again.items)
+    assert not torch.equal(first.items, other.items)
+
+
+def test_a_policy_that_is_not_there(built: Features) -> None:
+    with pytest.raises(RecError, match="variant 'sft' does not exist"):
+        rerank.knowledge_of(built, "sft", params(), 1)
