@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 from bench.reward_models import figures, judged, teams
-from rec import layout
-from rec.files import write_json
 from rec.mediation.halves import Halves
 from rec.reward import fold_of
-from rec.tables import INTERACTIONS, ITEMS, LISTS, PROMPTS, vectors_schema, write_table
-from tests.rerank.builders import DIMENSION, world
-from tests.stages.test_mediate import SEED, params
+from tests.rerank.builders import world
+from tests.stages.test_mediate import SEED, params, write_inputs
 
 USERS, TEXTS, MODELS = 300, 3, 8
 OWNERS = np.repeat(np.arange(USERS), TEXTS)
@@ -58,17 +55,7 @@ def test_a_model_judges_the_users_of_its_fold_alone(
     monkeypatch.chdir(tmp_path)
     world_, settings = world(users=60, lists=4, samples=2), params()
     settings.reward.folds = 2
-    schema = vectors_schema(DIMENSION)
-    write_json(layout.PREPARED, {"protocols": ["popularity"]})
-    for table, path, names in (
-        (world_.items, layout.ITEMS, ITEMS),
-        (world_.interactions, layout.INTERACTIONS, INTERACTIONS),
-        (world_.lists, layout.LISTS, LISTS),
-        (world_.prompts, layout.PROMPTS, PROMPTS),
-        (world_.item_vectors, layout.ITEM_VECTORS, schema),
-        (world_.user_vectors, layout.vectors("0"), schema),
-    ):
-        write_table(table, path, names)
+    write_inputs(world_, fresh=world_.user_vectors)
     found = judged(settings, "0", "prm", 1, 0)
     users = world_.features().users
     judged_users = {users[number] for number in found.owners}

@@ -1,0 +1,170 @@
+"""Are fresh responses better to models that had no part in the round?
+
+`python -m bench.fresh_reward [--round 1] [--models 4] [--backbone NAME ...]` reads a finished run.
+The chain of mediation gives the reward of fresh responses by the round's own reward models: the
+LLM was aligned with their picks, and they stopped early on the validation users whose responses
+they then judge. Here judges of other seeds, trained on the responses of all train users, judge
+
+- `valid`: each half of the validation users, by judges that stopped early on the other half;
+- `test`: the test users, by judges that stopped early on all validation users.
+
+Half of the judges are trained on the responses of the policy `before` the round and half on those
+of the policy `after` it; all judge the responses of both. So what the ranking of test users gains
+(judges and responses of `after` against judges and responses of `before`) is cut in two: what the
+new responses are worth to the same judges, and what judges learn from them. Figures are means over
+judges, then users, with 95% intervals over users: NDCG@5 in points, log-likelihood of the labels
+in nats a list. `gain` is told after minus told before; `trained` the ranking's own difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from bench.measure import print_figures
+from rec.config import BACKBONES, TOLD, Params, judged_policy
+from rec.mediation.resampling import estimate, mean_of
+from rec.params import load_params
+from rec.rerank.features import Features
+from rec.rerank.ranking import Judged, judge, positive_rows
+from rec.rerank.training import train
+from rec.seeds import derive_seed
+from stages import inputs
+
+Floats = npt.NDArray[np.float64]
+
+MEASURES = {"ndcg": 100, "log_likelihood": 1}  # and the scale they are printed in
+RESAMPLES, SEED = 2000, 1
+
+
+def judgements(
+    params: Params, policies: tuple[str, str], text: str, learned: int, backbone: str, number: int
+) -> pl.DataFrame:
+    """What one judge of each kind makes of the responses of both policies.
+
+    `learned` is the place in `policies` of the one on whose responses the judges are trained.
+    Returns user, split, learned, told (0 before, 1 after) and the measures, means over a user's
+    lists and responses.
+    """
+    features = inputs.features(params)
+    told = [inputs.policy_knowledge(features, policy, text) for policy in policies]
+    learners, valid = features.users_of("train"), features.users_of("valid")
+    first, second = halves(valid, params.seed)
+    stops_and_judges = {
+        "test": ("test", valid, features.users_of("test")),
+        "first half": ("valid", second, first),
+        "second half": ("valid", first, second),
+    }
+    tables = []
+    for part, (split, stopping, judged) in stops_and_judges.items():
+        seed = derive_seed(params.seed, "fresh judge", part, backbone, number)
+        trained = train(features, told[learned], params.ranker, backbone, seed, learners, stopping)
+        rows = positive_rows(features, judged, part)
+        tables += [
+            by_user(features, judge(trained.model, features, knowledge, rows)).with_columns(
+                pl.lit(split).alias("split"),
+                pl.lit(learned).alias("learned"),
+                pl.lit(after).alias("told"),
+            )
+            for after, knowledge in enumerate(told)
+        ]
+    return pl.concat(tables)
+
+
+def halves(users: Sequence[str], seed: int) -> list[list[str]]:
+    """Two halves of some users, by a hash; in each the order that they had."""
+    order = sorted(users, key=lambda user: (derive_seed(seed, "half of judges", user), user))
+    first = set(order[: len(order) // 2])
+    return [[user for user in users if (user in first) == own] for own in (True, False)]
+
+
+def by_user(features: Features, judged: Judged) -> pl.DataFrame:
+    """The measures of each user: means over the user's lists and responses."""
+    owners = features.list_user.cpu().numpy()[judged.rows]
+    table = pl.DataFrame(
+        {
+            "user": [features.users[number] for number in owners],
+            "ndcg": judged.ndcg,
+            "log_likelihood": judged.log_likelihood,
+        }
+    )
+    return table.group_by("user", maintain_order=True).mean()
+
+
+def figures(found: pl.DataFrame) -> dict[str, Any]:
+    """The figures of all judges, by split and measure."""
+    result: dict[str, Any] = {}
+    for split in ("valid", "test"):
+        own = found.filter(split=split)
+        result[split] = {
+            "users": own["user"].n_unique(),
+            **{name: _measure(own, name, scale) for name, scale in MEASURES.items()},
+        }
+    return result
+
+
+def _measure(found: pl.DataFrame, measure: str, scale: float) -> dict[str, Any]:
+    means = found.group_by("user", "learned", "told").agg(pl.col(measure).mean())
+    cell = {
+        key: means.filter(learned=key[0], told=key[1]).sort("user")[measure].to_numpy()
+        for key in ((0, 0), (0, 1), (1, 0), (1, 1))
+    }
+    return {
+        "judges_of_before": {
+            "told_before": _figure(cell[0, 0], 1),
+            "told_after": _figure(cell[0, 1], 1),
+            "gain": _figure(cell[0, 1] - cell[0, 0], scale),
+        },
+        "judges_of_after": {
+            "told_before": _figure(cell[1, 0], 1),
+            "told_after": _figure(cell[1, 1], 1),
+            "gain": _figure(cell[1, 1] - cell[1, 0], scale),
+        },
+        "trained": _figure(cell[1, 1] - cell[0, 0], scale),
+    }
+
+
+def _figure(values: Floats, scale: float) -> list[float | None]:
+    """Mean over users, low and high."""
+    found = estimate(mean_of(values * scale), len(values), RESAMPLES, SEED)
+    numbers = (found.value, found.low, found.high)
+    return [None if number is None else round(number, 4 if scale == 1 else 2) for number in numbers]
+
+
+@click.command()
+@click.option("--round", "round_", default=1, help="The round, with the policies around it.")
+@click.option("--after", default=None, help="Another policy than the round's, such as `sft`.")
+@click.option("--models", default=4, type=click.IntRange(1), help="Judges per backbone.")
+@click.option("--backbone", "names", multiple=True, type=click.Choice(BACKBONES), help="Several.")
+@click.option("--text", type=click.Choice(list(TOLD)), default=None, help="Default: `reward.text`.")
+@click.option("--quick", is_flag=True, help="One judge per backbone.")
+def main(
+    round_: int,
+    after: str | None,
+    models: int,
+    names: tuple[str, ...],
+    text: str | None,
+    quick: bool,
+) -> None:
+    """Train the judges and print what fresh responses are worth to them."""
+    params = load_params(Path("params.yaml"))
+    policies = (judged_policy(params, round_), after or str(round_))
+    backbones = sorted(set(names)) or list(params.rerank.backbones)
+    calls = [
+        (params, policies, text or params.reward.text, learned, backbone, number)
+        for number in range(1 if quick else models)
+        for backbone in backbones
+        for learned in (0, 1)
+    ]
+    found = pl.concat(inputs.side_by_side(params, judgements, calls))
+    print_figures({"judges": len(calls) // 2, "of": policies, **figures(found)})
+
+
+if __name__ == "__main__":
+    main()

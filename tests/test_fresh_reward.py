@@ -1,0 +1,87 @@
+"""bench.fresh_reward: fresh responses judged by models that had no part in the round."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import bench.fresh_reward
+from bench.fresh_reward import figures, halves, judgements
+from rec.knowledge import matrix, vectors_table
+from rec.rerank.training import train
+from tests.rerank.builders import DIMENSION, World, world
+from tests.stages.test_mediate import params, write_inputs
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A finished round whose policy names the taste plainly; the policy before it mumbles."""
+    monkeypatch.chdir(tmp_path)
+    made = world(users=100, lists=4, samples=2, noise=0.2)
+    keys, samples = made.user_vectors["key"].to_list(), made.user_vectors["sample"].to_list()
+    tastes = np.eye(DIMENSION)[[made.tastes[key.removeprefix("user:")] for key in keys]]
+    mumbled = matrix(made.user_vectors) * 0.5
+    mumbled += np.random.default_rng(5).normal(size=mumbled.shape, scale=0.5)
+    before = vectors_table(keys, samples, mumbled.astype(np.float16))
+    after = vectors_table(keys, samples, tastes.astype(np.float16))
+    write_inputs(replace(made, user_vectors=before), after)
+    return made
+
+
+def test_plainer_texts_please_judges_that_never_saw_their_users(made: World) -> None:
+    tables = [
+        judgements(params(), ("0", "1"), "response", learned, "prm", number)
+        for learned in (0, 1)
+        for number in (0, 1)
+    ]
+    found = figures(pl.concat(tables))
+    assert (found["valid"]["users"], found["test"]["users"]) == (20, 20)
+    for split in ("valid", "test"):
+        ndcg = found[split]["ndcg"]
+        for judges in ("judges_of_before", "judges_of_after"):
+            cells = ndcg[judges]
+            gain, low, _ = cells["gain"]
+            assert low > 0
+            assert gain == pytest.approx(
+                100 * (cells["told_after"][0] - cells["told_before"][0]), abs=0.02
+            )
+        own = ndcg["judges_of_after"]["told_after"][0] - ndcg["judges_of_before"]["told_before"][0]
+        assert ndcg["trained"][0] == pytest.approx(100 * own, abs=0.02)
+        assert found[split]["log_likelihood"]["judges_of_before"]["gain"][0] > 0
+
+
+def test_judges_stop_on_other_users_than_they_judge(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[list[str], list[str]]] = []
+
+    def watched(*args: Any) -> Any:
+        calls.append(args[5:7])
+        return train(*args)
+
+    monkeypatch.setattr(bench.fresh_reward, "train", watched)
+    found = judgements(params(), ("0", "1"), "response", 0, "prm", 0)
+    features = made.features()
+    valid, test = features.users_of("valid"), features.users_of("test")
+    (_, whole), (_, second), (_, first) = calls
+    assert [learners for learners, _ in calls] == [features.users_of("train")] * 3
+    assert sorted(whole) == sorted(valid)
+    assert not set(first) & set(second) and sorted([*first, *second]) == sorted(valid)
+    told = found.filter(told=1)
+    assert sorted(told.filter(split="valid")["user"]) == sorted(valid)
+    assert sorted(told.filter(split="test")["user"]) == sorted(test)
+    means = found.filter(split="valid", told=0)["user"].to_list()
+    assert means == [*first, *second]  # judged by the model that stopped on the other half
+
+
+def test_halves_keep_the_order_and_lose_nobody() -> None:
+    users = [f"u{number:02d}" for number in range(21)]
+    first, second = halves(users, seed=1)
+    assert (len(first), len(second)) == (10, 11)
+    assert sorted([*first, *second]) == users and first == sorted(first)
+    assert halves(users, seed=1) == [first, second] != halves(users, seed=2)
