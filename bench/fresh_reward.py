@@ -1,6 +1,7 @@
 """Are fresh responses better to models that had no part in the round?
 
-`python -m bench.fresh_reward [--round 1] [--models 4] [--backbone NAME ...]` reads a finished run.
+`python -m bench.fresh_reward [--round 1] [--after sft] [--models 4] [--backbone NAME ...]` reads a
+finished run.
 The chain of mediation gives the reward of fresh responses by the round's own reward models: the
 LLM was aligned with their picks, and they stopped early on the validation users whose responses
 they then judge. Here judges of other seeds, trained on the responses of all train users, judge
@@ -8,12 +9,12 @@ they then judge. Here judges of other seeds, trained on the responses of all tra
 - `valid`: each half of the validation users, by judges that stopped early on the other half;
 - `test`: the test users, by judges that stopped early on all validation users.
 
-Half of the judges are trained on the responses of the policy `before` the round and half on those
-of the policy `after` it; all judge the responses of both. So what the ranking of test users gains
-(judges and responses of `after` against judges and responses of `before`) is cut in two: what the
-new responses are worth to the same judges, and what judges learn from them. Figures are means over
-judges, then users, with 95% intervals over users: NDCG@5 in points, log-likelihood of the labels
-in nats a list. `gain` is told after minus told before; `trained` the ranking's own difference.
+A judge is trained twice: on the responses of the policy `before` the round, and on those of the
+policy `after` it; both judge the responses of both. So what the ranking of test users gains
+(`ranking`: judges and responses of `after` against judges and responses of `before`) is cut in two:
+what the new responses are worth to the judges of before (`gain`), and what judges learn from them
+(`learned`). Figures are means over judges and users with 95% intervals over both: NDCG@5 in
+points, log-likelihood of the labels in nats a list; the levels of NDCG@5 from 0 to 1.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ import numpy.typing as npt
 import polars as pl
 
 from bench.measure import print_figures
+from rec.comparison.intervals import ends, resampled_means
 from rec.config import BACKBONES, TOLD, Params, judged_policy
-from rec.mediation.resampling import estimate, mean_of
+from rec.errors import RecError
 from rec.params import load_params
 from rec.rerank.features import Features
 from rec.rerank.ranking import Judged, judge, positive_rows
@@ -39,18 +41,18 @@ from stages import inputs
 
 Floats = npt.NDArray[np.float64]
 
-MEASURES = {"ndcg": 100, "log_likelihood": 1}  # and the scale they are printed in
+MEASURES = {"ndcg": 100.0, "log_likelihood": 1.0}  # and what their differences are printed by
 RESAMPLES, SEED = 2000, 1
 
 
 def judgements(
     params: Params, policies: tuple[str, str], text: str, learned: int, backbone: str, number: int
 ) -> pl.DataFrame:
-    """What one judge of each kind makes of the responses of both policies.
+    """What one judge makes of the responses of both policies.
 
-    `learned` is the place in `policies` of the one on whose responses the judges are trained.
-    Returns user, split, learned, told (0 before, 1 after) and the measures, means over a user's
-    lists and responses.
+    `learned` is the place in `policies` of the one on whose responses it is trained.
+    Returns user, judge, split, learned, told (0 before, 1 after) and the measures, means over a
+    user's lists and responses.
     """
     features = inputs.features(params)
     told = [inputs.policy_knowledge(features, policy, text) for policy in policies]
@@ -68,6 +70,7 @@ def judgements(
         rows = positive_rows(features, judged, part)
         tables += [
             by_user(features, judge(trained.model, features, knowledge, rows)).with_columns(
+                pl.lit(f"{backbone}-{number}").alias("judge"),
                 pl.lit(split).alias("split"),
                 pl.lit(learned).alias("learned"),
                 pl.lit(after).alias("told"),
@@ -104,37 +107,45 @@ def figures(found: pl.DataFrame) -> dict[str, Any]:
         own = found.filter(split=split)
         result[split] = {
             "users": own["user"].n_unique(),
-            **{name: _measure(own, name, scale) for name, scale in MEASURES.items()},
+            **{measure: _measure(own, measure, points) for measure, points in MEASURES.items()},
         }
     return result
 
 
-def _measure(found: pl.DataFrame, measure: str, scale: float) -> dict[str, Any]:
-    means = found.group_by("user", "learned", "told").agg(pl.col(measure).mean())
-    cell = {
-        key: means.filter(learned=key[0], told=key[1]).sort("user")[measure].to_numpy()
-        for key in ((0, 0), (0, 1), (1, 0), (1, 1))
+def _measure(found: pl.DataFrame, measure: str, points: float) -> dict[str, Any]:
+    cells = {
+        (learned, told): _cell(found.filter(learned=learned, told=told), measure)
+        for learned in (0, 1)
+        for told in (0, 1)
     }
+    of_before, of_after = (cells[learned, 1] - cells[learned, 0] for learned in (0, 1))
     return {
         "judges_of_before": {
-            "told_before": _figure(cell[0, 0], 1),
-            "told_after": _figure(cell[0, 1], 1),
-            "gain": _figure(cell[0, 1] - cell[0, 0], scale),
+            "told_before": _figure(cells[0, 0]),
+            "told_after": _figure(cells[0, 1]),
+            "gain": _figure(of_before * points),
         },
         "judges_of_after": {
-            "told_before": _figure(cell[1, 0], 1),
-            "told_after": _figure(cell[1, 1], 1),
-            "gain": _figure(cell[1, 1] - cell[1, 0], scale),
+            "told_before": _figure(cells[1, 0]),
+            "told_after": _figure(cells[1, 1]),
+            "gain": _figure(of_after * points),
         },
-        "trained": _figure(cell[1, 1] - cell[0, 0], scale),
+        "learned": _figure((cells[1, 1] - cells[0, 1]) * points),
+        "ranking": _figure((cells[1, 1] - cells[0, 0]) * points),
     }
 
 
-def _figure(values: Floats, scale: float) -> list[float | None]:
-    """Mean over users, low and high."""
-    found = estimate(mean_of(values * scale), len(values), RESAMPLES, SEED)
-    numbers = (found.value, found.low, found.high)
-    return [None if number is None else round(number, 4 if scale == 1 else 2) for number in numbers]
+def _cell(found: pl.DataFrame, measure: str) -> Floats:
+    """A measure as [judges, users], both in the order of their names."""
+    wide = found.pivot("user", index="judge", values=measure, sort_columns=True).sort("judge")
+    cell: Floats = wide.drop("judge").to_numpy()
+    return cell
+
+
+def _figure(values: Floats) -> list[float]:
+    """Mean of [judges, users], low and high."""
+    low, high = ends(resampled_means(values[:, :, None], RESAMPLES, SEED))[:, 0]
+    return [round(float(number), 4) for number in (values.mean(), low, high)]
 
 
 @click.command()
@@ -153,8 +164,11 @@ def main(
     quick: bool,
 ) -> None:
     """Train the judges and print what fresh responses are worth to them."""
-    params = load_params(Path("params.yaml"))
-    policies = (judged_policy(params, round_), after or str(round_))
+    try:
+        params = load_params(Path("params.yaml"))
+        policies = (judged_policy(params, round_), after or str(round_))
+    except RecError as error:
+        raise click.ClickException(str(error)) from error
     backbones = sorted(set(names)) or list(params.rerank.backbones)
     calls = [
         (params, policies, text or params.reward.text, learned, backbone, number)

@@ -65,28 +65,14 @@ def check_impressions(connection: duckdb.DuckDBPyConnection, data: Data, rejects
     it is not known), label (FLOAT: as published), positive (TINYINT: a click, or a rating of
     `data.positive_rating` or more), timestamp (BIGINT), file, row, fault.
     """
-    clicks = data.tabular.impressions.labels == "clicks"
-    least = 1.0 if clicks else data.positive_rating
-    rated = f"label BETWEEN {data.rating_minimum} AND {data.rating_maximum}"
-    in_range = "label IN (0, 1)" if clicks else f"label = 0 OR {rated}"
     _find_shared_lists(connection)
     connection.execute(
         f"""
         CREATE VIEW judged_impressions AS
         SELECT r.list, r.user, item_code, place, label,
-            CAST(label >= CAST({least} AS FLOAT) AS TINYINT) AS positive,
-            timestamp, file, row, value, CASE
-            WHEN r.list IS NULL OR r.user IS NULL OR r.item IS NULL THEN 'id missing'
-            WHEN item_code IS NULL THEN 'item without metadata'
-            WHEN label IS NULL OR NOT isfinite(label) THEN 'label missing or not a number'
-            WHEN NOT ({in_range}) THEN 'label out of range'
-            WHEN told IS NOT NULL AND NOT coalesce(isfinite(place), false)
-                THEN 'position not a number'
-            WHEN timestamp IS NULL THEN 'timestamp missing or not a number'
-            WHEN timestamp NOT BETWEEN {FIRST_SECOND} AND {LAST_SECOND}
-                THEN 'timestamp impossible'
-            WHEN r.list IN (SELECT list FROM shared_lists) THEN 'list of several users'
-            END AS fault
+            CAST(label >= CAST({_least(data)} AS FLOAT) AS TINYINT) AS positive,
+            timestamp, file, row, value,
+            {_fault(data)} AS fault
         FROM (
             SELECT nullif(trim(list), '') AS list, nullif(trim(user), '') AS user,
                 nullif(trim(item), '') AS item, place AS told, try_cast(place AS DOUBLE) AS place,
@@ -107,6 +93,31 @@ def check_impressions(connection: duckdb.DuckDBPyConnection, data: Data, rejects
     counts.pop(None, None)
     _reject(connection, counts, rejects)
     return int(read)
+
+
+def _least(data: Data) -> float:
+    """The least label of a positive."""
+    clicks = data.tabular.impressions.labels == "clicks"
+    return 1.0 if clicks else data.positive_rating
+
+
+def _fault(data: Data) -> str:
+    """SQL: what is wrong with a row, or null."""
+    clicks = data.tabular.impressions.labels == "clicks"
+    rated = f"label BETWEEN {data.rating_minimum} AND {data.rating_maximum}"
+    in_range = "label IN (0, 1)" if clicks else f"label = 0 OR {rated}"
+    return f"""CASE
+        WHEN r.list IS NULL OR r.user IS NULL OR r.item IS NULL THEN 'id missing'
+        WHEN item_code IS NULL THEN 'item without metadata'
+        WHEN label IS NULL OR NOT isfinite(label) THEN 'label missing or not a number'
+        WHEN NOT ({in_range}) THEN 'label out of range'
+        WHEN told IS NOT NULL AND NOT coalesce(isfinite(place), false)
+            THEN 'position not a number'
+        WHEN timestamp IS NULL THEN 'timestamp missing or not a number'
+        WHEN timestamp NOT BETWEEN {FIRST_SECOND} AND {LAST_SECOND}
+            THEN 'timestamp impossible'
+        WHEN r.list IN (SELECT list FROM shared_lists) THEN 'list of several users'
+        END"""
 
 
 def _find_shared_lists(connection: duckdb.DuckDBPyConnection) -> None:

@@ -70,15 +70,6 @@ def chain(run: Run) -> Grid:
     def line(name: str, note: str, values: Mapping[str, str]) -> Line:
         return Line(name, [values.get(policy, DASH) for policy in policies], note)
 
-    reward = _rewards(run.rewards)
-    pairs = {t: table.height for t, table in run.browsed.pairs.items()}
-    held_out = {t: metrics["pairs"] for t, metrics in held_out_figures(run.pairs_metrics).items()}
-    margins = {t: _mean(table["margin"].to_list()) for t, table in run.browsed.pairs.items()}
-    margin_note = f"chosen − rejected, {MEASURES[run.params.pairs.measure]}"
-    ends = {p: outcome for p, outcome in run.outcomes.items() if p not in FINE_TUNED}
-    accuracies = {p: f"{o.accuracy:.3f}" for p, o in ends.items()}
-    log_ratios = {p: signed(o.margin) for p, o in ends.items()}
-    judgements = {p: judged(o.held_out.reward) for p, o in run.outcomes.items() if o.held_out}
     return Grid(
         ["Step", *map(policy_name, policies)],
         [
@@ -96,13 +87,7 @@ def chain(run: Run) -> Grid:
                 [DASH if text is None else text.cut_text for text in found],
                 "longer than encoder.max_tokens",
             ),
-            line("Reward model, NDCG@5", "validation lists, mean over models", _cells(reward, 4)),
-            line("Pairs", "a better and a worse text of a train user", _counts(pairs)),
-            line("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
-            line("Mean margin", margin_note, _cells(margins, 4)),
-            line("Alignment accuracy", "of pairs, last quarter of the steps", accuracies),
-            line("Alignment margin", "nats per pair, last quarter of the steps", log_ratios),
-            line("Held-out reward accuracy", "of pairs; chance is .5", judgements),
+            *(line(name, note, values) for name, note, values in _of_rounds(run)),
             Line(
                 "Difference to the base LLM",
                 [_final(by_slug[slug(policy)]) for policy in policies],
@@ -110,6 +95,28 @@ def chain(run: Run) -> Grid:
             ),
         ],
     )
+
+
+def _of_rounds(run: Run) -> list[tuple[str, str, Mapping[str, str]]]:
+    """Name, note and cells by policy of the lines about reward models, pairs and alignments."""
+    reward = _rewards(run.rewards)
+    pairs = {t: table.height for t, table in run.browsed.pairs.items()}
+    held_out = {t: metrics["pairs"] for t, metrics in held_out_figures(run.pairs_metrics).items()}
+    margins = {t: _mean(table["margin"].to_list()) for t, table in run.browsed.pairs.items()}
+    margin_note = f"chosen − rejected, {MEASURES[run.params.pairs.measure]}"
+    ends = {p: outcome for p, outcome in run.outcomes.items() if p not in FINE_TUNED}
+    accuracies = {p: f"{o.accuracy:.3f}" for p, o in ends.items()}
+    log_ratios = {p: signed(o.margin) for p, o in ends.items()}
+    judgements = {p: judged(o.held_out.reward) for p, o in run.outcomes.items() if o.held_out}
+    return [
+        ("Reward model, NDCG@5", "validation lists, mean over models", _cells(reward, 4)),
+        ("Pairs", "a better and a worse text of a train user", _counts(pairs)),
+        ("Held-out pairs", "of validation users, never trained on", _counts(held_out)),
+        ("Mean margin", margin_note, _cells(margins, 4)),
+        ("Alignment accuracy", "of pairs, last quarter of the steps", accuracies),
+        ("Alignment margin", "nats per pair, last quarter of the steps", log_ratios),
+        ("Held-out reward accuracy", "of pairs; chance is .5", judgements),
+    ]
 
 
 def _rewards(rewards: Mapping[int, Any]) -> dict[int, float | None]:

@@ -1,4 +1,4 @@
-"""Stage reward ROUND: the reward models of a round, per fold of the train users."""
+"""Stage reward ROUND: train the reward models of a round, cross-fitted over train users."""
 
 from itertools import product
 from pathlib import Path

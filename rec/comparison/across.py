@@ -17,9 +17,18 @@ AFTER, BEFORE = "after", "before"
 
 
 def across(
-    after: pl.DataFrame, before: pl.DataFrame, protocol: str, measure: str, draws: Draws
+    after: pl.DataFrame,
+    before: pl.DataFrame,
+    split: str,
+    protocol: str,
+    measure: str,
+    draws: Draws,
 ) -> dict[str, Difference]:
-    """By variant (slug): a metric in one experiment minus the same in another, on test users.
+    """By variant (slug): a metric in one experiment minus the same in another, on users of a split.
+
+    Users of `valid` are to choose a setting by, those of `test` to report what it does once it is
+    chosen. Every re-ranker stopped early on the former, so that their level is flattered; what two
+    settings differ by is hardly.
 
     The tables are `rec.tables.USER_METRICS` of two experiments on the same lists. Variants that
     either lacks are passed over, and those that are the same in both, which the change did not
@@ -27,9 +36,9 @@ def across(
     their number. Means are over the backbones that both have.
 
     Raises RecError where the two have no trained variant, no backbone, or not the same seeds and
-    test users in common, or where a user's lists differ in number: they are not comparable then.
+    users in common, or where a user's lists differ in number: they are not comparable then.
     """
-    sides = [_of_test(table, protocol) for table in (after, before)]
+    sides = [_of_split(table, split, protocol) for table in (after, before)]
     shared = [
         set(sides[0][name].unique()) & set(sides[1][name].unique())
         for name in ("variant", "backbone")
@@ -51,10 +60,10 @@ def across(
     return dict(zip(changed, found, strict=True))
 
 
-def _of_test(table: pl.DataFrame, protocol: str) -> pl.DataFrame:
-    """The trained variants on test users; which of N responses is best depends on the N."""
+def _of_split(table: pl.DataFrame, split: str, protocol: str) -> pl.DataFrame:
+    """The trained variants on users of a split; which of N responses is best depends on the N."""
     return table.filter(
-        pl.col("split") == "test",
+        pl.col("split") == split,
         pl.col("protocol") == protocol,
         pl.col("backbone") != NO_BACKBONE,
         pl.col("variant") != BEST,
@@ -67,4 +76,4 @@ def _require_same(one: Cells, other: Cells, sides: list[pl.DataFrame]) -> None:
             raise RecError(f"the experiments differ in their {name}; only the same can be paired")
     counts = [side.select("user", "lists").unique().sort("user") for side in sides]
     if not counts[0].equals(counts[1]):
-        raise RecError("the experiments differ in the lists of test users: they cannot be paired")
+        raise RecError("the experiments differ in the lists of users: they cannot be paired")

@@ -1,7 +1,7 @@
 """What one reward model picks, valued by others: how much of a reward is the model's own taste?
 
-Two halves of a user's lists that are judged by one model share what a text does to that model, for
-this user: its own reaction, which no other model need have. Re-rankers that are trained anew on a
+Two halves of a user's lists that are judged by the same models share what a text does to these, for
+this user: their own reaction, which no other model need have. Re-rankers that are trained anew on a
 policy's texts are other models. So the text is picked here by some models on one half, and valued
 by others on the other half.
 """
@@ -72,7 +72,9 @@ def _mean(each: Sequence[Halves], team: Sequence[int], measure: str) -> Floats:
 def across_links(each: Sequence[Halves], resamples: int, seed: int) -> list[Link]:
     """The links of validation users, whom all models of a round judge, each against the others.
 
-    Models of different folds share train users, so that they may be more alike than fresh ones.
+    Models of different folds share train users, so that they may be more alike than fresh ones, and
+    stopped early on these users' lists (with responses that do not count, where there are enough
+    others: `rec.mediation.judging.without_first`).
     """
     teams = one_against_others(len(each))
     links = []

@@ -6,7 +6,7 @@ alone, of which the mean counts, validation users by all models, test users by n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import polars as pl
@@ -30,7 +30,7 @@ class FoldJudgement:
 
     responses: Halves  # of train users of the fold, each of their own responses
     swapped: Halves  # of the same users, texts of several of them
-    valid: list[Judged]  # by each model, of validation users, each of their responses
+    valid: list[Judged]  # by each model, of validation users, their responses (`without_first`)
     fresh: pl.DataFrame  # SCORES of the next policy's responses, train and validation users
 
 
@@ -62,9 +62,27 @@ def judge_fold(
     return FoldJudgement(
         responses=_in_halves(models, features, knowledge, users),
         swapped=_swapped(models, features, knowledge, users),
-        valid=[judge_users(model, features, knowledge, valid) for model in models],
+        valid=[
+            without_first(judge_users(model, features, knowledge, valid), features, knowledge)
+            for model in models
+        ],
         fresh=pl.concat(scored),
     )
+
+
+def without_first(judged: Judged, features: Features, knowledge: Knowledge) -> Judged:
+    """What was judged of validation users without their first response.
+
+    Every model stopped early at the epoch that was best on their lists with that response, so that
+    all of them are a little for it. With fewer than three responses of a user nothing is left to
+    compare without it: it stays.
+    """
+    assert knowledge.first is not None and knowledge.count is not None
+    owners = features.list_user.cpu().numpy()[judged.rows]
+    first, count = (column.cpu().numpy()[owners] for column in (knowledge.first, knowledge.count))
+    kept = (judged.responses != first) | (count < 3)
+    columns = {field.name: getattr(judged, field.name)[kept] for field in fields(judged)}
+    return Judged(**columns)
 
 
 def chosen_users(features: Features, reward: RewardModel) -> list[str]:

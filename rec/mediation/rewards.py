@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import polars as pl
 
@@ -34,50 +33,49 @@ def swap_links(found: Halves, own: Integers, resamples: int, seed: int) -> list[
     and both are swapped: what the reward makes of responses alone is for the links of the
     responses of one user to say. Texts may be better or worse for everybody; `swap_match` says
     whether different users need different ones, `swap_own` whether a text knows its own user.
+    Intervals draw users, with the texts that were drawn for each: that a text meets several users
+    is not in them.
     """
     groups = found.groups
     ndcg = found.ndcg
     chosen = picks(ndcg, ndcg, groups)
     better = against_others(found, own)
-    match = moments(matched(found), groups)
-    make = partial(link, SENSITIVITY)
-    return [
-        make(
-            "swap_reliability",
+    figures = [
+        (
+            "reliability",
             "Split-half r of the differences between texts of different users",
-            "train",
             moments(ndcg, groups).reliability(resamples, seed),
-            unit=CORRELATION,
-            chain=True,
+            CORRELATION,
         ),
-        make(
-            "swap_match",
+        (
+            "match",
             "The same without what a text is worth to everybody",
-            "train",
-            match.reliability(resamples, seed),
-            unit=CORRELATION,
+            moments(matched(found), groups).reliability(resamples, seed),
+            CORRELATION,
         ),
-        make(
-            "swap_own",
+        (
+            "own",
             "The user's own text minus the mean of other users'",
-            "train",
             estimate(mean_of(better), len(better), resamples, seed),
-            unit=POINTS,
+            POINTS,
         ),
-        make(
-            "swap_best",
+        (
+            "best",
             "The best text on one half minus the mean, on the other half",
-            "train",
             chosen.gain(resamples, seed),
-            unit=POINTS,
+            POINTS,
         ),
-        make(
-            "swap_spread",
+        (
+            "spread",
             "The best text on one half minus the worst, on the other half",
-            "train",
             chosen.spread(resamples, seed),
-            unit=POINTS,
+            POINTS,
         ),
+    ]
+    deciding = "reliability"
+    return [
+        link(SENSITIVITY, f"swap_{name}", label, "train", figure, unit=unit, chain=name == deciding)
+        for name, label, figure, unit in figures
     ]
 
 

@@ -33,7 +33,7 @@ def users(**options: Any) -> pl.DataFrame:
 
 
 def contrasted(after: pl.DataFrame, before: pl.DataFrame) -> dict[str, Difference]:
-    return across(after, before, "popularity", "ndcg@5", DRAWS)
+    return across(after, before, "test", "popularity", "ndcg@5", DRAWS)
 
 
 def test_value_by_hand() -> None:
@@ -103,16 +103,33 @@ def test_what_cannot_be_paired_is_refused(changed: dict[str, Any], expected: str
 
 def test_protocol_that_neither_has_is_refused() -> None:
     with pytest.raises(RecError, match="of 'shown'"):
-        across(users(), users(), "shown", "ndcg@5", DRAWS)
+        across(users(), users(), "test", "shown", "ndcg@5", DRAWS)
 
 
 def test_command_prints_json(tmp_path: Path) -> None:
     after, before = tmp_path / "after.parquet", tmp_path / "before.parquet"
     write_table(users(strength={**STRENGTH, "0": 2.5}), after, USER_METRICS)
     write_table(users(), before, USER_METRICS)
-    run = CliRunner().invoke(contrast.main, [str(after), str(before), "--measure", "map@5"])
+    command = [str(after), str(before), "--split", "test", "--measure", "map@5"]
+    run = CliRunner().invoke(contrast.main, command)
     assert run.exit_code == 0, run.output
     assert json.loads(run.output)["base"]["estimate"]["value"] > 0
+
+
+def test_settings_are_chosen_by_validation_users(tmp_path: Path) -> None:
+    """The setting is better for validation users alone: who chooses by it does not see the test."""
+    plain, better = users(), users(strength={**STRENGTH, "0": 2.5})
+    both = [
+        pl.concat([plain, of_valid.with_columns(pl.lit("valid").alias("split"))])
+        for of_valid in (better, plain)
+    ]
+    paths = [tmp_path / name for name in ("after.parquet", "before.parquet")]
+    for table_, path in zip(both, paths, strict=True):
+        write_table(table_, path, USER_METRICS)
+    files = [str(path) for path in paths]
+    chosen = CliRunner().invoke(contrast.main, files)
+    assert json.loads(chosen.output)["base"]["estimate"]["value"] > 0
+    assert json.loads(CliRunner().invoke(contrast.main, [*files, "--split", "test"]).output) == {}
 
 
 def test_command_names_what_is_wrong(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rec.mediation.judging import (
     judge_round,
     mean_judged,
     swaps,
+    without_first,
 )
 from rec.mediation.rewards import swap_links
 from rec.rerank.features import Features, Knowledge
@@ -125,6 +126,23 @@ def test_validation_users_have_the_mean_of_the_models(
     np.testing.assert_allclose(judged.valid.ndcg, (judged.each[0].ndcg + judged.each[1].ndcg) / 2)
     whole = picks(judged.valid.ndcg, judged.valid.ndcg, judged.valid.groups)
     assert 0 < len(whole.best) <= len(data[0].users_of("valid"))
+
+
+def test_the_response_that_models_stopped_on_is_left_out(
+    data: tuple[Features, Knowledge], models: list[RewardModel], parts: list[FoldJudgement]
+) -> None:
+    features, knowledge = data
+    assert knowledge.samples is not None and knowledge.count is not None
+    (valid,) = parts[0].valid
+    whole = judge_users(models[0], features, knowledge, features.users_of("valid"))
+    others = knowledge.samples.numpy()[whole.responses] > 0
+    assert 0 < others.sum() < len(others)
+    np.testing.assert_array_equal(valid.responses, whole.responses[others])
+    np.testing.assert_array_equal(valid.log_likelihood, whole.log_likelihood[others])
+    two = replace(knowledge, count=knowledge.count.clamp(max=2))
+    pairs = judge_users(models[0], features, two, features.users_of("valid"))
+    kept = without_first(pairs, features, two)
+    np.testing.assert_array_equal(kept.responses, pairs.responses)
 
 
 def test_models_must_have_judged_the_same(parts: list[FoldJudgement]) -> None:
