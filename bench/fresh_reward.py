@@ -14,7 +14,8 @@ policy `after` it; both judge the responses of both. So what the ranking of test
 (`ranking`: judges and responses of `after` against judges and responses of `before`) is cut in two:
 what the new responses are worth to the judges of before (`gain`), and what judges learn from them
 (`learned`). Figures are means over judges and users with 95% intervals over both: NDCG@5 in
-points, log-likelihood of the labels in nats a list; the levels of NDCG@5 from 0 to 1.
+points, log-likelihood of the labels in nats a list; the levels of NDCG@5 from 0 to 1. The fourth
+number of a difference is its p, not corrected.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ import numpy.typing as npt
 import polars as pl
 
 from bench.measure import print_figures
+from rec.comparison.components import two_way_p
 from rec.comparison.intervals import ends, resampled_means
+from rec.comparison.significance import sign_flip
 from rec.config import BACKBONES, TOLD, Params, judged_policy
 from rec.errors import RecError
 from rec.params import load_params
@@ -42,7 +45,7 @@ from stages import inputs
 Floats = npt.NDArray[np.float64]
 
 MEASURES = {"ndcg": 100.0, "log_likelihood": 1.0}  # and what their differences are printed by
-RESAMPLES, SEED = 2000, 1
+RESAMPLES, PERMUTATIONS, SEED = 2000, 10_000, 1
 
 
 def judgements(
@@ -123,15 +126,15 @@ def _measure(found: pl.DataFrame, measure: str, points: float) -> dict[str, Any]
         "judges_of_before": {
             "told_before": _figure(cells[0, 0]),
             "told_after": _figure(cells[0, 1]),
-            "gain": _figure(of_before * points),
+            "gain": _difference(of_before * points),
         },
         "judges_of_after": {
             "told_before": _figure(cells[1, 0]),
             "told_after": _figure(cells[1, 1]),
-            "gain": _figure(of_after * points),
+            "gain": _difference(of_after * points),
         },
-        "learned": _figure((cells[1, 1] - cells[0, 1]) * points),
-        "ranking": _figure((cells[1, 1] - cells[0, 0]) * points),
+        "learned": _difference((cells[1, 1] - cells[0, 1]) * points),
+        "ranking": _difference((cells[1, 1] - cells[0, 0]) * points),
     }
 
 
@@ -146,6 +149,12 @@ def _figure(values: Floats) -> list[float]:
     """Mean of [judges, users], low and high."""
     low, high = ends(resampled_means(values[:, :, None], RESAMPLES, SEED))[:, 0]
     return [round(float(number), 4) for number in (values.mean(), low, high)]
+
+
+def _difference(values: Floats) -> list[float]:
+    """The same, and the p by which comparisons are judged (`rec.comparison`), not corrected."""
+    over_users = float(sign_flip(values.mean(axis=0)[:, None], PERMUTATIONS, SEED)[0])
+    return [*_figure(values), round(max(over_users, two_way_p(values)), 4)]
 
 
 @click.command()
