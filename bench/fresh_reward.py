@@ -36,15 +36,14 @@ from rec.comparison.significance import sign_flip
 from rec.config import BACKBONES, TOLD, Params, judged_policy
 from rec.errors import RecError
 from rec.params import load_params
-from rec.rerank.features import Features
-from rec.rerank.ranking import Judged, judge, positive_rows
+from rec.rerank.ranking import judge, positive_rows, user_table
 from rec.rerank.training import train
 from rec.seeds import derive_seed
 from stages import inputs
 
 Floats = npt.NDArray[np.float64]
 
-MEASURES = {"ndcg": 100.0, "log_likelihood": 1.0}  # and what their differences are printed by
+MEASURES = {"ndcg@5": 100.0, "log_likelihood": 1.0}  # and what their differences are printed by
 RESAMPLES, PERMUTATIONS, SEED = 2000, 10_000, 1
 
 
@@ -62,19 +61,18 @@ def judgements(
     learners, valid = features.users_of("train"), features.users_of("valid")
     first, second = halves(valid, params.seed)
     stops_and_judges = {
-        "test": ("test", valid, features.users_of("test")),
-        "first half": ("valid", second, first),
-        "second half": ("valid", first, second),
+        "test": (valid, features.users_of("test")),
+        "first half": (second, first),
+        "second half": (first, second),
     }
     tables = []
-    for part, (split, stopping, judged) in stops_and_judges.items():
+    for part, (stopping, judged) in stops_and_judges.items():
         seed = derive_seed(params.seed, "fresh judge", part, backbone, number)
         trained = train(features, told[learned], params.ranker, backbone, seed, learners, stopping)
         rows = positive_rows(features, judged, part)
         tables += [
-            by_user(features, judge(trained.model, features, knowledge, rows)).with_columns(
+            user_table(features, judge(trained.model, features, knowledge, rows)).with_columns(
                 pl.lit(f"{backbone}-{number}").alias("judge"),
-                pl.lit(split).alias("split"),
                 pl.lit(learned).alias("learned"),
                 pl.lit(after).alias("told"),
             )
@@ -88,19 +86,6 @@ def halves(users: Sequence[str], seed: int) -> list[list[str]]:
     order = sorted(users, key=lambda user: (derive_seed(seed, "half of judges", user), user))
     first = set(order[: len(order) // 2])
     return [[user for user in users if (user in first) == own] for own in (True, False)]
-
-
-def by_user(features: Features, judged: Judged) -> pl.DataFrame:
-    """The measures of each user: means over the user's lists and responses."""
-    owners = features.list_user.cpu().numpy()[judged.rows]
-    table = pl.DataFrame(
-        {
-            "user": [features.users[number] for number in owners],
-            "ndcg": judged.ndcg,
-            "log_likelihood": judged.log_likelihood,
-        }
-    )
-    return table.group_by("user", maintain_order=True).mean()
 
 
 def figures(found: pl.DataFrame) -> dict[str, Any]:

@@ -148,6 +148,11 @@ def alignment_summary(policy: str) -> Path:
     return alignment(policy) / "summary.json"
 
 
+def retold(round_: int) -> Path:
+    """Links of a round: the re-rankers of the policy before, told the texts of the one after."""
+    return DATA / "retold" / f"{round_}.json"
+
+
 def mediation(round_: int) -> Path:
     """The links from a round's texts to the reward of fresh ones, with intervals."""
     return DATA / "mediation" / f"{round_}.json"

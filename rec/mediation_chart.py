@@ -18,6 +18,7 @@ from rec.mediation.links import (
     FRESH_REWARD,
     IDENTIFIABILITY,
     RELIABILITY,
+    RETOLD,
     SENSITIVITY,
     STEPS,
     TEST,
@@ -37,6 +38,7 @@ SHORT = {
     RELIABILITY: "Reliability",
     BEST_OF_N: "Best of N",
     FRESH_REWARD: "Fresh reward",
+    RETOLD: "Same re-ranker",
     VALIDATION: "Validation",
     TEST: "Test",
 }

@@ -58,6 +58,7 @@ def main(params: Params) -> None:
         mediation={
             number: [
                 *read_links(layout.mediation(number)),
+                *read_links(layout.retold(number)),
                 *read_links(layout.ranking_links(number)),
             ]
             for number in rounds

@@ -41,7 +41,7 @@ from tests.comparison.made import (
     random_tables,
 )
 from tests.described import statistics
-from tests.mediation.chains import chain
+from tests.mediation.chains import chain, retold
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [1, 2]
@@ -288,6 +288,7 @@ def write_run(
         write_table(shown.held_out[number], layout.heldout_pairs(number), PAIRS)
         write_json(layout.pairs_metrics(number), pair_figures())
         write_json(layout.mediation(number), as_json(chain()))
+        write_json(layout.retold(number), as_json(retold()))
     write_json(layout.STATISTICS, statistics())
     write_table(rejects_table(text), layout.REJECTS, REJECTS)
     write_table(shown.prompts, layout.PROMPTS, PROMPTS)

@@ -247,7 +247,8 @@ def restored(clone: Path) -> Iterator[Path]:
 
 TRAINED = ("1", "2", "sft")
 ALIGNS = {"align@1", "align@2", "align-sft@sft"}
-MEDIATES = {"mediate@1", "mediate@2"}
+RETELLS = {"retell@1", "retell@2"}
+MEDIATES = {"mediate@1", "mediate@2"} | RETELLS
 
 
 def reranks(names: Iterable[str], stage: str = "rerank", seed: int = 1) -> set[str]:
@@ -273,7 +274,7 @@ STALE: dict[str, tuple[Any, set[str]]] = {
     "align.beta": (0.2, END | ALIGNED | LATER | ALIGNS),
     "pairs.minimum_margin": (0.01, END | ALIGNED | LATER | ALIGNS | {"pairs@1"}),
     "reward.folds": (3, END | ALIGNED | ROUNDS),
-    "rerank.seeds": ([1, 2], END | all_reranks(seed=2)),
+    "rerank.seeds": ([1, 2], END | all_reranks(seed=2) | RETELLS),
     "ranker.epochs": (4, END | ALIGNED | ROUNDS | RERANKS),
     "sampling.temperature": (
         0.8,

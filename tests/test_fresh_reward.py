@@ -42,7 +42,7 @@ def test_plainer_texts_please_judges_that_never_saw_their_users(made: World) -> 
     found = figures(pl.concat(tables))
     assert (found["valid"]["users"], found["test"]["users"]) == (20, 20)
     for split in ("valid", "test"):
-        ndcg = found[split]["ndcg"]
+        ndcg = found[split]["ndcg@5"]
         for judges in ("judges_of_before", "judges_of_after"):
             cells = ndcg[judges]
             gain, low, _, p = cells["gain"]

@@ -23,9 +23,11 @@ SENSITIVITY = "sensitivity"
 RELIABILITY = "reliability"
 BEST_OF_N = "best_of_n"
 FRESH_REWARD = "fresh_reward"
+RETOLD = "retold"
 VALIDATION = "validation"
 TEST = "test"
-#: The links in their order: key and name. The last two come from the final comparison.
+#: The links in their order: key and name. The last two come from the final comparison, the one
+#: before them from its re-rankers.
 STEPS = {
     IDENTIFIABILITY: "Texts tell users apart",
     ENCODER: "Vectors keep what tells users apart",
@@ -33,6 +35,7 @@ STEPS = {
     RELIABILITY: "The reward of a user's responses is reliable",
     BEST_OF_N: "The best of N is better",
     FRESH_REWARD: "Fresh responses gain reward after alignment",
+    RETOLD: "The same re-rankers rank better with fresh responses",
     VALIDATION: "Better ranking on validation users",
     TEST: "Better ranking on test users",
 }

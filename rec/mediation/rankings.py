@@ -1,4 +1,7 @@
-"""The last links: whether a round's policy serves fresh re-rankers better than the one before."""
+"""The last links: whether a round's policy serves re-rankers better than the one before.
+
+First the same re-rankers, trained on texts of the policy before, then those trained anew.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import polars as pl
 from rec.comparison.cells import cells
 from rec.comparison.intervals import ends, resampled_means
 from rec.comparison.names import slug
-from rec.mediation.links import POINTS, TEST, VALIDATION, Link, link
+from rec.mediation.links import POINTS, RETOLD, TEST, VALIDATION, Link, link
 from rec.mediation.resampling import Estimate
 
 MEASURE = "ndcg@5"
@@ -39,6 +42,29 @@ def ranking_links(
             chain=True,
         )
         for split, step in STEPS.items()
+    ]
+
+
+def retold_links(
+    users: pl.DataFrame, policies: tuple[str, str], resamples: int, seed: int
+) -> list[Link]:
+    """NDCG@5 of the same re-rankers told the texts of the policy after minus before, by user.
+
+    `users` has the columns user, split, variant (a policy), backbone, seed and ndcg@5, `policies`
+    are the one after and the one before. Test users decide: on validation users the re-rankers
+    stopped early, with the first response of the policy before.
+    """
+    return [
+        link(
+            RETOLD,
+            f"retold_{split}",
+            f"NDCG@5 of the same re-rankers, told the texts after minus before, {USERS[split]}",
+            split,
+            _difference(users.filter(pl.col("split") == split), policies, (resamples, seed)),
+            unit=POINTS,
+            chain=split == "test",
+        )
+        for split in ("test", "valid")
     ]
 
 

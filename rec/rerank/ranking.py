@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -119,6 +120,23 @@ def _with_responses(
     place = torch.arange(int(ends[-1]), device=rows.device)
     place = place - (ends - count).repeat_interleave(count)
     return rows.repeat_interleave(count), knowledge.first[owner].repeat_interleave(count) + place
+
+
+def user_table(features: Features, judged: Judged) -> pl.DataFrame:
+    """Per user that has judged lists the means over the user's lists and responses.
+
+    Columns user, split, ndcg@5 and log_likelihood, in the order of the lists.
+    """
+    owners = features.list_user.cpu().numpy()[judged.rows]
+    table = pl.DataFrame(
+        {
+            "user": pl.Series(features.users, dtype=pl.String).gather(owners),
+            "split": pl.Series(features.splits, dtype=pl.String).gather(owners),
+            "ndcg@5": judged.ndcg,
+            "log_likelihood": judged.log_likelihood,
+        }
+    )
+    return table.group_by("user", "split", maintain_order=True).mean()
 
 
 def user_means(features: Features, judged: Judged) -> Floats:

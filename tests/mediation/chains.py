@@ -10,6 +10,7 @@ from rec.mediation.links import (
     POINTS,
     RANK,
     RELIABILITY,
+    RETOLD,
     SENSITIVITY,
     VALIDATION,
     Link,
@@ -43,6 +44,22 @@ def chain(
             chain=True,
         )
         for step, ends, unit, null in figures
+    ]
+
+
+def retold() -> list[Link]:
+    """The links of the re-rankers of the policy before."""
+    return [
+        link(
+            RETOLD,
+            f"retold_{split}",
+            f"Figure of {split} users",
+            split,
+            Estimate(0.004, 0.001, 0.007, 400),
+            unit=POINTS,
+            chain=split == "test",
+        )
+        for split in ("test", "valid")
     ]
 
 

@@ -1,0 +1,122 @@
+"""stages.retell on a small world: the same re-rankers, told the texts before and after a round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from rec import layout
+from rec.config import Evaluate, Params, Rerank
+from rec.knowledge import vectors_table
+from rec.mediation.links import Link, read_links
+from rec.rerank.ranking import judge, user_table
+from rec.rerank.reranker import load
+from rec.tables import vectors_schema, write_table
+from stages import inputs, rerank, retell
+from tests.rerank.builders import DIMENSION, World, ranker, world
+from tests.stages.small import params, write_inputs
+
+SEEDS = [1, 2]
+
+
+def settings() -> Params:
+    return params(
+        rerank=Rerank(backbones=["prm"], seeds=SEEDS),
+        evaluate=Evaluate(bootstrap=200),
+        ranker=ranker(epochs=8),
+    )
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stages.runner.load_params", lambda path: settings())
+    made = world(users=60, lists=3, samples=2, noise=0.5)
+    write_inputs(made)
+    return made
+
+
+def invoke(command: Any, *arguments: object) -> Result:
+    return CliRunner().invoke(command, list(map(str, arguments)))
+
+
+def write_policy(made: World, taste: dict[str, int]) -> None:
+    """Texts of policy 1 that name these groups plainly."""
+    keys = made.user_vectors["key"].to_list()
+    plain = np.eye(DIMENSION)[[taste[key.removeprefix("user:")] for key in keys]]
+    table = vectors_table(keys, made.user_vectors["sample"].to_list(), plain.astype(np.float16))
+    write_table(table, layout.vectors("1"), vectors_schema(DIMENSION))
+
+
+def links(made: World, taste: dict[str, int]) -> dict[str, Link]:
+    write_policy(made, taste)
+    result = invoke(retell.main, 1)
+    assert (result.exit_code, result.output) == (0, "")
+    return {link.name: link for link in read_links(layout.retold(1))}
+
+
+def test_plainer_texts_hold_and_wrong_ones_do_not(made: World) -> None:
+    for seed in SEEDS:
+        assert invoke(rerank.main, "0", "prm", seed).exit_code == 0
+    found = links(made, made.tastes)
+    assert list(found) == ["retold_test", "retold_valid"]
+    assert found["retold_test"].chain and not found["retold_valid"].chain
+    judged = made.lists.filter(pl.col("split") == "test", pl.col("labels").list.max() > 0)
+    assert found["retold_test"].holds
+    assert found["retold_test"].users == judged["user"].n_unique()
+    wrong = links(made, {user: (group + 1) % 4 for user, group in made.tastes.items()})
+    assert wrong["retold_test"].high is not None and wrong["retold_test"].high < 0
+
+
+def test_value_is_the_difference_of_the_same_models(made: World) -> None:
+    for seed in SEEDS:
+        invoke(rerank.main, "0", "prm", seed)
+    found = links(made, made.tastes)["retold_test"]
+    features = inputs.features(settings())
+    rows = inputs.judged_rows(features)
+    levels = {}
+    for policy in ("0", "1"):
+        knowledge = inputs.policy_knowledge(features, policy, "response")
+        tables = [
+            user_table(features, judge(load(path, "cpu"), features, knowledge, rows))
+            for path in (layout.reranker("0", "prm", seed) for seed in SEEDS)
+        ]
+        test = pl.concat(tables).filter(pl.col("split") == "test")
+        levels[policy] = float(np.mean(test["ndcg@5"].to_numpy()))
+    assert found.value == pytest.approx(100 * (levels["1"] - levels["0"]), abs=1e-4)
+
+
+def test_the_same_texts_are_worth_the_same(made: World) -> None:
+    for seed in SEEDS:
+        invoke(rerank.main, "0", "prm", seed)
+    write_table(made.user_vectors, layout.vectors("1"), vectors_schema(DIMENSION))
+    assert invoke(retell.main, 1).exit_code == 0
+    assert all((one.value, one.low, one.high) == (0, 0, 0) for one in read_links(layout.retold(1)))
+
+
+def test_a_missing_re_ranker_is_named(made: World) -> None:
+    result = invoke(retell.main, 1)
+    assert result.exit_code == 1 and "rerankers/0/prm-1" in result.output
+    unknown = invoke(retell.main, 7)
+    assert unknown.exit_code == 1 and "round 7 does not exist" in unknown.output
+
+
+def test_user_table_by_hand(made: World) -> None:
+    """One test user's two responses over three lists: the mean of six."""
+    features = made.features()
+    knowledge = made.knowledge(features)
+    invoke(rerank.main, "0", "prm", 1)
+    rows = inputs.judged_rows(features)
+    judged = judge(load(layout.reranker("0", "prm", 1), "cpu"), features, knowledge, rows)
+    user = features.users_of("test")[0]
+    own = features.list_user.numpy()[judged.rows] == features.user_numbers[user]
+    table = user_table(features, judged)
+    row = table.row(by_predicate=pl.col("user") == user, named=True)
+    assert row["split"] == "test"
+    assert row["ndcg@5"] == pytest.approx(float(judged.ndcg[own].mean()))
+    assert table["user"].is_unique().all()
