@@ -1,7 +1,7 @@
 """Are fresh responses better to models that had no part in the round?
 
 `python -m bench.fresh_reward [--round 1] [--after sft] [--models 4] [--backbone NAME ...]` reads a
-finished run.
+finished run, and tells judges what its re-rankers are told (`knowledge.text`).
 The chain of mediation gives the reward of fresh responses by the round's own reward models: the
 LLM was aligned with their picks, and they stopped early on the validation users whose responses
 they then judge. Here judges of other seeds, trained on the responses of all train users, judge
@@ -147,7 +147,12 @@ def _difference(values: Floats) -> list[float]:
 @click.option("--after", default=None, help="Another policy than the round's, such as `sft`.")
 @click.option("--models", default=4, type=click.IntRange(1), help="Judges per backbone.")
 @click.option("--backbone", "names", multiple=True, type=click.Choice(BACKBONES), help="Several.")
-@click.option("--text", type=click.Choice(list(TOLD)), default=None, help="Default: `reward.text`.")
+@click.option(
+    "--text",
+    type=click.Choice(list(TOLD)),
+    default=None,
+    help="Default: `knowledge.text`, what re-rankers read.",
+)
 @click.option("--quick", is_flag=True, help="One judge per backbone.")
 def main(
     round_: int,
@@ -165,7 +170,7 @@ def main(
         raise click.ClickException(str(error)) from error
     backbones = sorted(set(names)) or list(params.rerank.backbones)
     calls = [
-        (params, policies, text or params.reward.text, learned, backbone, number)
+        (params, policies, text or params.knowledge.text, learned, backbone, number)
         for number in range(1 if quick else models)
         for backbone in backbones
         for learned in (0, 1)

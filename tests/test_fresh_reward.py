@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
 import bench.fresh_reward
 from bench.fresh_reward import figures, halves, judgements
+from rec.config import Knowledge, Rerank
 from rec.knowledge import matrix, vectors_table
 from rec.rerank.training import train
 from tests.rerank.builders import DIMENSION, World, world
@@ -77,6 +80,48 @@ def test_judges_stop_on_other_users_than_they_judge(
     assert sorted(told.filter(split="test")["user"]) == sorted(test)
     means = found.filter(split="valid", told=0)["user"].to_list()
     assert means == [*first, *second]  # judged by the model that stopped on the other half
+
+
+def test_command_trains_judges_on_either_policy(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it prints is what its judges say, told what re-rankers are told."""
+    told = replace(params(), knowledge=Knowledge(text="response"), rerank=Rerank(["prm"], [1]))
+    monkeypatch.setattr(bench.fresh_reward, "load_params", lambda path: told)
+    printed = json.loads(CliRunner().invoke(bench.fresh_reward.main, ["--models", "2"]).output)
+    tables = [
+        judgements(told, ("0", "1"), "response", learned, "prm", number)
+        for number in (0, 1)
+        for learned in (0, 1)
+    ]
+    assert printed == {"judges": 2, "of": ["0", "1"], **figures(pl.concat(tables))}
+    levels = printed["test"]["ndcg@5"]
+    assert levels["judges_of_before"]["told_before"] != levels["judges_of_after"]["told_before"]
+    assert CliRunner().invoke(bench.fresh_reward.main, ["--round", "7"]).exit_code == 1
+
+
+def test_p_counts_judges_that_disagree() -> None:
+    """By users alone 40 users of whom each gains 1 are certain; two judges of +3 and -1 are not."""
+    alike, apart = np.full((2, 40), 1.0), np.repeat([[3.0], [-1.0]], 40, axis=1)
+    noise = np.random.default_rng(2).normal(size=40, scale=0.1)
+    value, low, high, p = bench.fresh_reward._difference(apart + noise)
+    assert value == pytest.approx(1.0, abs=0.1) and low < 0 < high and p > 0.5
+    assert bench.fresh_reward._difference(alike + noise)[3] < 0.001
+
+
+def test_judges_differ_by_their_number_and_not_by_what_they_learn_from(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int] = []
+
+    def watched(*args: Any) -> Any:
+        seeds.append(args[4])
+        return train(*args)
+
+    monkeypatch.setattr(bench.fresh_reward, "train", watched)
+    for learned, number in ((0, 0), (1, 0), (0, 1)):
+        judgements(params(), ("0", "1"), "response", learned, "prm", number)
+    assert seeds[:3] == seeds[3:6] and not set(seeds[:3]) & set(seeds[6:])
 
 
 def test_halves_keep_the_order_and_lose_nobody() -> None:

@@ -3,8 +3,8 @@
 Beside the reliability between halves of the lists (`rec.mediation.halves`) this says more about
 where noise comes from: what two models make of the same responses and lists differs by what is
 noise in a model; lists are the same. It is an upper bound: models of different folds share most of
-their train users. It is of single models on all
-lists, the reliability of validation users of the models' mean on halves.
+their train users, and stopped early on these lists with other responses. It is of single models on
+all lists, the reliability of validation users of the models' mean on halves.
 """
 
 from __future__ import annotations

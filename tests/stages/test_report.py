@@ -37,6 +37,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
     assert '"log_ratio":-0.048' in html and '"kl":0.0012' in html
     assert "Loved films: Ran by 2 response 3.0" in html and '"Seven Samurai (1954) A"' in html
     assert ".900 [.596, .982], above chance" in html
+    assert "Same re-ranker: the same re-rankers rank better with fresh responses" in html
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
         layout.LISTS,
         layout.USER_METRICS,
         layout.pairs_metrics(1),
+        layout.retold(2),
         layout.sampling_metrics("0"),
         layout.training("history", "dlcm", 2),
         layout.reward(1) / "reward.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rec import layout
+from rec.comparison.intervals import ends, resampled_means
 from rec.config import Evaluate, Params, Rerank
 from rec.knowledge import vectors_table
 from rec.mediation.links import Link, read_links
@@ -18,15 +20,16 @@ from rec.rerank.ranking import judge, user_table
 from rec.rerank.reranker import load
 from rec.tables import vectors_schema, write_table
 from stages import inputs, rerank, retell
-from tests.rerank.builders import DIMENSION, World, ranker, world
+from tests.rerank.builders import DIMENSION, World, random_vectors, ranker, world
 from tests.stages.small import params, write_inputs
 
 SEEDS = [1, 2]
+BACKBONES = ["dlcm", "prm"]
 
 
 def settings() -> Params:
     return params(
-        rerank=Rerank(backbones=["prm"], seeds=SEEDS),
+        rerank=Rerank(backbones=BACKBONES, seeds=SEEDS),
         evaluate=Evaluate(bootstrap=200),
         ranker=ranker(epochs=8),
     )
@@ -38,6 +41,15 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("stages.runner.load_params", lambda path: settings())
     made = world(users=60, lists=3, samples=2, noise=0.5)
     write_inputs(made)
+    for policy in ("0", "1"):  # what re-rankers are not told here
+        write_table(random_vectors(made), layout.joint_vectors(policy), vectors_schema(DIMENSION))
+    return made
+
+
+@pytest.fixture
+def trained(made: World) -> World:
+    for backbone, seed in product(BACKBONES, SEEDS):
+        assert invoke(rerank.main, "0", backbone, seed).exit_code == 0
     return made
 
 
@@ -60,9 +72,8 @@ def links(made: World, taste: dict[str, int]) -> dict[str, Link]:
     return {link.name: link for link in read_links(layout.retold(1))}
 
 
-def test_plainer_texts_hold_and_wrong_ones_do_not(made: World) -> None:
-    for seed in SEEDS:
-        assert invoke(rerank.main, "0", "prm", seed).exit_code == 0
+def test_plainer_texts_hold_and_wrong_ones_do_not(trained: World) -> None:
+    made = trained
     found = links(made, made.tastes)
     assert list(found) == ["retold_test", "retold_valid"]
     assert found["retold_test"].chain and not found["retold_valid"].chain
@@ -73,10 +84,8 @@ def test_plainer_texts_hold_and_wrong_ones_do_not(made: World) -> None:
     assert wrong["retold_test"].high is not None and wrong["retold_test"].high < 0
 
 
-def test_value_is_the_difference_of_the_same_models(made: World) -> None:
-    for seed in SEEDS:
-        invoke(rerank.main, "0", "prm", seed)
-    found = links(made, made.tastes)["retold_test"]
+def test_value_is_the_difference_of_the_same_models(trained: World) -> None:
+    found = links(trained, trained.tastes)["retold_test"]
     features = inputs.features(settings())
     rows = inputs.judged_rows(features)
     levels = {}
@@ -84,24 +93,25 @@ def test_value_is_the_difference_of_the_same_models(made: World) -> None:
         knowledge = inputs.policy_knowledge(features, policy, "response")
         tables = [
             user_table(features, judge(load(path, "cpu"), features, knowledge, rows))
-            for path in (layout.reranker("0", "prm", seed) for seed in SEEDS)
+            for path in (layout.reranker("0", *names) for names in product(BACKBONES, SEEDS))
         ]
         test = pl.concat(tables).filter(pl.col("split") == "test")
-        levels[policy] = float(np.mean(test["ndcg@5"].to_numpy()))
-    assert found.value == pytest.approx(100 * (levels["1"] - levels["0"]), abs=1e-4)
+        levels[policy] = test["ndcg@5"].to_numpy().reshape(len(BACKBONES), len(SEEDS), -1)
+    gains = (levels["1"] - levels["0"]).mean(0)
+    assert found.value == pytest.approx(100 * gains.mean(), abs=1e-4)
+    low, high = ends(resampled_means(gains[:, :, None], 200, settings().seed))[:, 0]
+    assert (found.low, found.high) == pytest.approx((100 * low, 100 * high), abs=1e-4)
 
 
-def test_the_same_texts_are_worth_the_same(made: World) -> None:
-    for seed in SEEDS:
-        invoke(rerank.main, "0", "prm", seed)
-    write_table(made.user_vectors, layout.vectors("1"), vectors_schema(DIMENSION))
+def test_the_same_texts_are_worth_the_same(trained: World) -> None:
+    write_table(trained.user_vectors, layout.vectors("1"), vectors_schema(DIMENSION))
     assert invoke(retell.main, 1).exit_code == 0
     assert all((one.value, one.low, one.high) == (0, 0, 0) for one in read_links(layout.retold(1)))
 
 
 def test_a_missing_re_ranker_is_named(made: World) -> None:
     result = invoke(retell.main, 1)
-    assert result.exit_code == 1 and "rerankers/0/prm-1" in result.output
+    assert result.exit_code == 1 and "rerankers/0/dlcm-1" in result.output
     unknown = invoke(retell.main, 7)
     assert unknown.exit_code == 1 and "round 7 does not exist" in unknown.output
 
@@ -119,4 +129,5 @@ def test_user_table_by_hand(made: World) -> None:
     row = table.row(by_predicate=pl.col("user") == user, named=True)
     assert row["split"] == "test"
     assert row["ndcg@5"] == pytest.approx(float(judged.ndcg[own].mean()))
+    assert row["log_likelihood"] == pytest.approx(float(judged.log_likelihood[own].mean()))
     assert table["user"].is_unique().all()
