@@ -30,9 +30,9 @@ import numpy.typing as npt
 import polars as pl
 
 from bench.measure import print_figures
-from rec.comparison.components import two_way_p
+from rec.comparison.families import Draws, tested
 from rec.comparison.intervals import ends, resampled_means
-from rec.comparison.significance import sign_flip
+from rec.comparison.result import Difference
 from rec.config import BACKBONES, TOLD, Params, judged_policy
 from rec.errors import RecError
 from rec.params import load_params
@@ -44,7 +44,7 @@ from stages import inputs
 Floats = npt.NDArray[np.float64]
 
 MEASURES = {"ndcg@5": 100.0, "log_likelihood": 1.0}  # and what their differences are printed by
-RESAMPLES, PERMUTATIONS, SEED = 2000, 10_000, 1
+DRAWS = Draws(bootstrap=2000, permutations=10_000, seed=1)
 
 
 def judgements(
@@ -101,25 +101,39 @@ def figures(found: pl.DataFrame) -> dict[str, Any]:
 
 
 def _measure(found: pl.DataFrame, measure: str, points: float) -> dict[str, Any]:
-    cells = {
-        (learned, told): _cell(found.filter(learned=learned, told=told), measure)
-        for learned in (0, 1)
-        for told in (0, 1)
+    kinds = {
+        "before told before": {"learned": 0, "told": 0},
+        "before told after": {"learned": 0, "told": 1},
+        "after told before": {"learned": 1, "told": 0},
+        "after told after": {"learned": 1, "told": 1},
     }
-    of_before, of_after = (cells[learned, 1] - cells[learned, 0] for learned in (0, 1))
+    cells = [_cell(found.filter(**kind), measure) for kind in kinds.values()]
+    table = np.stack(cells, axis=2)  # [judges, users, kinds]
+    means = resampled_means(table, DRAWS.bootstrap, DRAWS.seed)
+    low, high = ends(means)
+    levels = np.stack([table.mean(axis=(0, 1)), low, high], axis=1).round(4).tolist()
+    compared = [
+        ("before told after", "before told before"),
+        ("after told after", "after told before"),
+        ("after told after", "before told after"),
+        ("after told after", "before told before"),
+    ]
+    by_before, by_after, learned, ranking = (
+        _difference(one, points) for one in tested(list(kinds), table, means, compared, DRAWS)
+    )
     return {
         "judges_of_before": {
-            "told_before": _figure(cells[0, 0]),
-            "told_after": _figure(cells[0, 1]),
-            "gain": _difference(of_before * points),
+            "told_before": levels[0],
+            "told_after": levels[1],
+            "gain": by_before,
         },
         "judges_of_after": {
-            "told_before": _figure(cells[1, 0]),
-            "told_after": _figure(cells[1, 1]),
-            "gain": _difference(of_after * points),
+            "told_before": levels[2],
+            "told_after": levels[3],
+            "gain": by_after,
         },
-        "learned": _difference((cells[1, 1] - cells[0, 1]) * points),
-        "ranking": _difference((cells[1, 1] - cells[0, 0]) * points),
+        "learned": learned,
+        "ranking": ranking,
     }
 
 
@@ -130,16 +144,11 @@ def _cell(found: pl.DataFrame, measure: str) -> Floats:
     return cell
 
 
-def _figure(values: Floats) -> list[float]:
-    """Mean of [judges, users], low and high."""
-    low, high = ends(resampled_means(values[:, :, None], RESAMPLES, SEED))[:, 0]
-    return [round(float(number), 4) for number in (values.mean(), low, high)]
-
-
-def _difference(values: Floats) -> list[float]:
-    """The same, and the p by which comparisons are judged (`rec.comparison`), not corrected."""
-    over_users = float(sign_flip(values.mean(axis=0)[:, None], PERMUTATIONS, SEED)[0])
-    return [*_figure(values), round(max(over_users, two_way_p(values)), 4)]
+def _difference(found: Difference, points: float) -> list[float]:
+    """Value, low and high, and the p without a correction."""
+    estimate = found.estimate
+    ends_of = (estimate.value, estimate.low, estimate.high)
+    return [*(round(number * points, 4) for number in ends_of), round(found.p, 4)]
 
 
 @click.command()

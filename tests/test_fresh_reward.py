@@ -102,11 +102,32 @@ def test_command_trains_judges_on_either_policy(
 
 def test_p_counts_judges_that_disagree() -> None:
     """By users alone 40 users of whom each gains 1 are certain; two judges of +3 and -1 are not."""
-    alike, apart = np.full((2, 40), 1.0), np.repeat([[3.0], [-1.0]], 40, axis=1)
     noise = np.random.default_rng(2).normal(size=40, scale=0.1)
-    value, low, high, p = bench.fresh_reward._difference(apart + noise)
+
+    def gain(by_judge: tuple[float, float]) -> list[float]:
+        rows = [
+            {
+                "user": f"u{user:02d}",
+                "judge": f"prm-{number}",
+                "split": split,
+                "learned": learned,
+                "told": told,
+                "ndcg@5": told * (by_judge[number] + noise[user]) / 100,
+                "log_likelihood": 0.0,
+            }
+            for split in ("valid", "test")
+            for learned in (0, 1)
+            for told in (0, 1)
+            for number in (0, 1)
+            for user in range(40)
+        ]
+        found = figures(pl.DataFrame(rows))["test"]["ndcg@5"]["judges_of_before"]
+        numbers: list[float] = found["gain"]
+        return numbers
+
+    value, low, high, p = gain((3.0, -1.0))
     assert value == pytest.approx(1.0, abs=0.1) and low < 0 < high and p > 0.5
-    assert bench.fresh_reward._difference(alike + noise)[3] < 0.001
+    assert gain((1.0, 1.0))[3] < 0.001
 
 
 def test_judges_differ_by_their_number_and_not_by_what_they_learn_from(

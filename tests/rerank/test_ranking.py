@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -11,9 +12,9 @@ from rec.rerank import ranking
 from rec.rerank.features import Features, Knowledge
 from rec.rerank.losses import log_likelihood
 from rec.rerank.metrics import average_precision, ndcg
-from rec.rerank.ranking import judge, judge_pairs, rank, user_means
+from rec.rerank.ranking import judge, judge_pairs, rank, user_means, user_table
 from rec.rerank.training import Trained
-from tests.rerank.builders import World, dtypes_of, fit, ranker, rows_of_test, world
+from tests.rerank.builders import World, dtypes_of, fit, fresh, ranker, rows_of_test, world
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +118,19 @@ def test_ranking_is_fp32_whatever_training_is(small: World, backbone: str) -> No
     assert computed == {torch.float32} and low.dtype == torch.float32
     model.config = replace(model.config, precision="fp32")
     assert torch.equal(rank(model, features, knowledge, rows_of_test(features)).scores, low)
+
+
+def test_a_users_row_is_the_mean_over_lists_and_responses() -> None:
+    made = world(users=40, lists=3, samples=2)
+    features = made.features()
+    knowledge = made.knowledge(features)
+    model = fresh(features, knowledge, "prm", disturbed=0.1)
+    judged = judge(model, features, knowledge, rows_of_test(features))
+    user = features.users_of("test")[0]
+    own = features.list_user.numpy()[judged.rows] == features.user_numbers[user]
+    table = user_table(features, judged)
+    assert own.sum() > 2 and table["user"].is_unique().all()
+    row = table.row(by_predicate=pl.col("user") == user, named=True)
+    assert row["split"] == "test"
+    assert row["ndcg@5"] == pytest.approx(float(judged.ndcg[own].mean()))
+    assert row["log_likelihood"] == pytest.approx(float(judged.log_likelihood[own].mean()))

@@ -114,20 +114,3 @@ def test_a_missing_re_ranker_is_named(made: World) -> None:
     assert result.exit_code == 1 and "rerankers/0/dlcm-1" in result.output
     unknown = invoke(retell.main, 7)
     assert unknown.exit_code == 1 and "round 7 does not exist" in unknown.output
-
-
-def test_user_table_by_hand(made: World) -> None:
-    """One test user's two responses over three lists: the mean of six."""
-    features = made.features()
-    knowledge = made.knowledge(features)
-    invoke(rerank.main, "0", "prm", 1)
-    rows = inputs.judged_rows(features)
-    judged = judge(load(layout.reranker("0", "prm", 1), "cpu"), features, knowledge, rows)
-    user = features.users_of("test")[0]
-    own = features.list_user.numpy()[judged.rows] == features.user_numbers[user]
-    table = user_table(features, judged)
-    row = table.row(by_predicate=pl.col("user") == user, named=True)
-    assert row["split"] == "test"
-    assert row["ndcg@5"] == pytest.approx(float(judged.ndcg[own].mean()))
-    assert row["log_likelihood"] == pytest.approx(float(judged.log_likelihood[own].mean()))
-    assert table["user"].is_unique().all()
