@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -27,6 +28,9 @@ from rec.errors import RecError
 NAME = "preference_pairs"
 #: Tokens that a GPU attends together: the products grow with its square, the launches do not.
 TOGETHER = 8192
+#: Not cuDNN's, which torch prefers on Hopper: with a mask its gradients can be NaN for lengths that
+#: leave 64 when divided by 128, where a model's scores are far below zero (Qwen2.5's are).
+KERNELS = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 BLOCK = 192  # queries of a block: more waste work above the diagonal, fewer make small products
 
 
@@ -183,10 +187,11 @@ def _fused(
     group = query.shape[1] // key.shape[1]  # the kernels that take a mask take no grouped heads
     keys, values = (part.repeat_interleave(group, 1) for part in (key, value))
     attend = partial(scaled_dot_product_attention, scale=scaling, dropout_p=dropout)
-    found = [
-        attend(query[:, :, own], keys[:, :, own], values[:, :, own], attn_mask=bias)
-        for own, bias in layout.groups(query.dtype, query.device)
-    ]
+    with sdpa_kernel(KERNELS):
+        found = [
+            attend(query[:, :, own], keys[:, :, own], values[:, :, own], attn_mask=bias)
+            for own, bias in layout.groups(query.dtype, query.device)
+        ]
     return torch.cat(found, 2).transpose(1, 2)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -62,6 +64,21 @@ def test_equals_attention_by_rows(way: str, together: int, monkeypatch: pytest.M
     torch.autograd.backward((expected * weights).sum())
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_a_gpu_leaves_cudnn_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels: Any = torch.backends.cuda
+    allowed = []
+
+    def attend(*given: Any, **options: Any) -> torch.Tensor:
+        allowed.append(kernels.cudnn_sdp_enabled())
+        return scaled_dot_product_attention(*given, **options)
+
+    monkeypatch.setattr(attention, "scaled_dot_product_attention", attend)
+    before = kernels.cudnn_sdp_enabled()
+    attention._fused(*tensors(), layout=Layout(SEGMENTS), scaling=1.0, dropout=0.0)
+    assert allowed == [False]
+    assert kernels.cudnn_sdp_enabled() == before
 
 
 def test_a_window_that_is_too_short_is_refused() -> None:
