@@ -375,3 +375,15 @@ def judged_policy(params: Params, round_: int) -> str:
         rounds = ", ".join(params.rounds)
         raise RecError(f"round {round_} does not exist; params.yaml has rounds {rounds}")
     return params.rounds[str(round_)]
+
+
+def start_policy(params: Params, policy: str) -> str:
+    """The policy that another is trained from: the one its round judged; of a control, the base.
+
+    Raises RecError for a policy that is not there, and for the base LLM, which is not trained.
+    """
+    require_policy(params, policy)
+    if policy == BASE:
+        trained = ", ".join(name for name in params.policies if name != BASE)
+        raise RecError(f"policy {BASE!r} is the base LLM; those that are trained are {trained}")
+    return BASE if policy in FINE_TUNED else judged_policy(params, int(policy))

@@ -148,9 +148,9 @@ def alignment_summary(policy: str) -> Path:
     return alignment(policy) / "summary.json"
 
 
-def retold(round_: int) -> Path:
-    """Links of a round: the re-rankers of the policy before, told the texts of the one after."""
-    return DATA / "retold" / f"{round_}.json"
+def retold(policy: str) -> Path:
+    """Links of a policy: the re-rankers of the one that it was trained from, told its texts."""
+    return DATA / "retold" / f"{policy}.json"
 
 
 def mediation(round_: int) -> Path:

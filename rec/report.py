@@ -98,7 +98,8 @@ def _sections(run: Run) -> dict[str, Any]:
     comparison, browsed = run.comparison, run.browsed
     main = comparison.protocols[0]
     data = data_section(run.statistics, run.rejects)
-    mediation = mediation_section(run.mediation)
+    controls = {policy_name(policy): links for policy, links in run.controls.items()}
+    mediation = mediation_section(run.mediation, controls)
     named = {policy_name(policy): figures for policy, figures in run.sampling.items()}
     speeds = {policy_name(policy): speed for policy, speed in run.speeds.items()}
     value = browser(browsed, main)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rec.mediation.links import STEPS, Link
+from rec.mediation.links import RETOLD, STEPS, Link
 from rec.mediation_chart import SHORT, Rounds, Spec, figure, mediation_chart, number_text
 from rec.report_grid import DASH, Grid, Line
 
@@ -20,15 +20,16 @@ class MediationSection:
     chart: Spec
 
 
-def mediation_section(rounds: Rounds) -> MediationSection:
-    """The section from the links of each round."""
+def mediation_section(rounds: Rounds, controls: Mapping[str, Sequence[Link]]) -> MediationSection:
+    """The section from the links of each round, and of controls, by name, in what they share."""
+    columns = {f"Round {number}": rounds[number] for number in sorted(rounds)}
     return MediationSection(
         sentences=[sentence(number, rounds[number]) for number in sorted(rounds)],
-        chain=_grid(rounds, "Link", list(STEPS), chain=True),
+        chain=_grid(columns, "Link", list(STEPS), chain=True),
         details=[
             grid
             for step, name in STEPS.items()
-            if (grid := _grid(rounds, name, [step], chain=False)).lines
+            if (grid := _grid(_shown(columns, controls, step), name, [step], chain=False)).lines
         ],
         chart=mediation_chart(rounds),
     )
@@ -73,24 +74,29 @@ def _where(one: Link) -> str:
     )
 
 
-def _grid(rounds: Rounds, title: str, steps: list[str], *, chain: bool) -> Grid:
-    """Links of some steps by round; with `chain` only the deciding ones, named by their step."""
-    numbers = sorted(rounds)
-    rows: dict[str, dict[int, Link]] = {}
+def _shown(
+    columns: Mapping[str, Sequence[Link]], controls: Mapping[str, Sequence[Link]], step: str
+) -> Mapping[str, Sequence[Link]]:
+    return {**columns, **controls} if step == RETOLD else columns
+
+
+def _grid(
+    columns: Mapping[str, Sequence[Link]], title: str, steps: list[str], *, chain: bool
+) -> Grid:
+    """Links of some steps by column; with `chain` only the deciding ones, named by their step."""
+    rows: dict[str, dict[str, Link]] = {}
     for step in steps:
-        for number in numbers:
-            for one in rounds[number]:
+        for column, links in columns.items():
+            for one in links:
                 if one.step == step and (one.chain or not chain):
-                    rows.setdefault(one.name, {})[number] = one
-    return Grid(
-        [title, "Null value", *(f"Round {number}" for number in numbers)],
-        [_line(found, numbers, chain=chain) for found in rows.values()],
-    )
+                    rows.setdefault(one.name, {})[column] = one
+    lines = [_line(found, list(columns), chain=chain) for found in rows.values()]
+    return Grid([title, "Null value", *columns], lines)
 
 
-def _line(found: dict[int, Link], numbers: list[int], *, chain: bool) -> Line:
+def _line(found: dict[str, Link], columns: list[str], *, chain: bool) -> Line:
     some = next(iter(found.values()))
-    cells = [cell(found.get(number), chain=chain) for number in numbers]
+    cells = [cell(found.get(column), chain=chain) for column in columns]
     null = number_text(some.null, some.unit).lstrip("+")
     if chain:
         return Line(_named(some.step), [null, *cells], f"{some.label}; {some.unit}")

@@ -45,6 +45,7 @@ class Run:
     statistics: Mapping[str, Any]  # stats.json
     rejects: pl.DataFrame  # rec.tables.REJECTS
     mediation: Mapping[int, Sequence[Link]]  # by round
+    controls: Mapping[str, Sequence[Link]]  # links of the policies that no round made
     browsed: Browsed
 
 

@@ -58,11 +58,12 @@ def main(params: Params) -> None:
         mediation={
             number: [
                 *read_links(layout.mediation(number)),
-                *read_links(layout.retold(number)),
+                *read_links(layout.retold(str(number))),
                 *read_links(layout.ranking_links(number)),
             ]
             for number in rounds
         },
+        controls={policy: read_links(layout.retold(policy)) for policy in params.fine_tuned},
         browsed=_browsed(params, rounds),
     )
     with atomic_path(layout.REPORT) as temporary:

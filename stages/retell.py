@@ -1,4 +1,6 @@
-"""Stage retell ROUND: re-rankers trained on the texts before a round, told those after it.
+"""Stages retell, retell-sft: re-rankers trained on the texts of one policy, told another's.
+
+The other is trained from the one: by a round of DPO, or fine-tuned on the chosen responses.
 
 They are the re-rankers of the comparison: no reward came from them, and nothing was trained on test
 users' lists. The same re-ranker ranks the same lists twice, so that what it gains is the text's;
@@ -11,7 +13,7 @@ import click
 import polars as pl
 
 from rec import layout
-from rec.config import Params, judged_policy
+from rec.config import Params, start_policy
 from rec.files import write_json
 from rec.machine import device, use_threads
 from rec.mediation.links import as_json
@@ -24,11 +26,11 @@ from stages.runner import stage
 
 
 @stage
-@click.argument("round_", metavar="ROUND", type=int)
-def main(params: Params, round_: int) -> None:
-    """Rank validation and test users' lists with the texts of both policies."""
+@click.argument("policy")
+def main(params: Params, policy: str) -> None:
+    """Rank lists with the texts of a POLICY, and with those of the one it is trained from."""
     use_threads(params.machine.threads)
-    policies = (str(round_), judged_policy(params, round_))
+    policies = (policy, start_policy(params, policy))
     features = inputs.features(params)
     text = params.knowledge.text
     told = {policy: inputs.policy_knowledge(features, policy, text) for policy in policies}
@@ -40,7 +42,7 @@ def main(params: Params, round_: int) -> None:
         ]
     )
     links = retold_links(users, policies, params.evaluate.bootstrap, params.seed)
-    write_json(layout.retold(round_), as_json(links))
+    write_json(layout.retold(policy), as_json(links))
 
 
 def ranked(

@@ -17,6 +17,7 @@ from rec.report_tables import Run
 from tests.aligned import alignment_table, outcome
 from tests.described import statistics
 from tests.mediation.chains import chain as mediation_chain
+from tests.mediation.chains import retold
 from tests.page import Page
 from tests.synthetic_run import (
     BACKBONES,
@@ -92,6 +93,7 @@ def make_run(
         statistics=statistics(),
         rejects=rejects_table(title),
         mediation={number: mediation_chain() for number in numbers},
+        controls={policy: retold() for policy in params.fine_tuned},
         browsed=browsed(rounds, text, title, fine_tuned),
     )
 

@@ -271,6 +271,7 @@ def write_run(
             write_csv(alignment_table(number), layout.alignment_curve(policy))
             summary = alignment_summary(number, 10 * (number - 1))
             write_json(layout.alignment_summary(policy), summary)
+            write_json(layout.retold(policy), as_json(retold()))
     for number in range(1, rounds + 1):
         folds = [
             {
@@ -288,7 +289,6 @@ def write_run(
         write_table(shown.held_out[number], layout.heldout_pairs(number), PAIRS)
         write_json(layout.pairs_metrics(number), pair_figures())
         write_json(layout.mediation(number), as_json(chain()))
-        write_json(layout.retold(number), as_json(retold()))
     write_json(layout.STATISTICS, statistics())
     write_table(rejects_table(text), layout.REJECTS, REJECTS)
     write_table(shown.prompts, layout.PROMPTS, PROMPTS)

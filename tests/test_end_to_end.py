@@ -247,7 +247,7 @@ def restored(clone: Path) -> Iterator[Path]:
 
 TRAINED = ("1", "2", "sft")
 ALIGNS = {"align@1", "align@2", "align-sft@sft"}
-RETELLS = {"retell@1", "retell@2"}
+RETELLS = {"retell@1", "retell@2", "retell-sft@sft"}
 MEDIATES = {"mediate@1", "mediate@2"} | RETELLS
 
 

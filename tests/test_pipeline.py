@@ -141,7 +141,7 @@ def used_params(path: str) -> set[str]:
     return found
 
 
-#: Not read as `params.…`: a round's policy comes through `judged_policy`.
+#: Not read as `params.…`: a round's policy comes through `judged_policy` or `start_policy`.
 OTHERWISE = {"rounds.${key}"}
 #: Files besides the script that take parameters for a stage.
 READERS = {"rec/align/origin.py", "stages/inputs.py"}

@@ -5,11 +5,11 @@ import pytest
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rec.config import TOLD
-from rec.mediation.links import ENCODER, SHARE, Link, link
+from rec.mediation.links import ENCODER, RETOLD, SHARE, STEPS, Link, link
 from rec.mediation.resampling import Estimate
 from rec.mediation_chart import Rounds
 from rec.report_mediation import mediation_section, sentence
-from tests.mediation.chains import chain, unknown
+from tests.mediation.chains import chain, retold, unknown
 
 HOLDS = (0.2, 0.1, 0.3)
 
@@ -51,7 +51,7 @@ class TestSentence:
 
 class TestSection:
     def test_tables_by_round(self) -> None:
-        section = mediation_section({2: chain(reliability=HOLDS), 1: [*chain(), detail()]})
+        section = mediation_section({2: chain(reliability=HOLDS), 1: [*chain(), detail()]}, {})
         assert section.chain.columns == ["Link", "Null value", "Round 1", "Round 2"]
         names = [line.name for line in section.chain.lines]
         assert names[0] == "Identifiability: texts tell users apart" and len(names) == 5
@@ -67,13 +67,28 @@ class TestSection:
         assert section.details[1].lines[0].cells == [".000", ".250 [.200, .300], above null", "–"]
 
     def test_an_interval_below_null_says_so(self) -> None:
-        section = mediation_section({1: chain(reliability=(-0.2, -0.3, -0.1))})
+        section = mediation_section({1: chain(reliability=(-0.2, -0.3, -0.1))}, {})
         assert section.chain.lines[2].cells[1].endswith("below null")
 
     def test_a_link_whose_figure_is_missing_in_one_round(self) -> None:
         gone = replace(chain()[0], value=None, low=None, high=None)
-        section = mediation_section({1: chain(), 2: [gone, *chain()[1:]]})
+        section = mediation_section({1: chain(), 2: [gone, *chain()[1:]]}, {})
         assert section.chain.lines[0].cells[2] == "–"
+
+    def test_a_control_stands_beside_the_rounds_where_it_was_measured(self) -> None:
+        rounds = {1: [*chain(), *retold()]}
+        plain = mediation_section(rounds, {})
+        section = mediation_section(rounds, {"Fine-tuned": retold()})
+        assert (section.sentences, section.chain) == (plain.sentences, plain.chain)
+        changed = [
+            grid
+            for grid, other in zip(section.details, plain.details, strict=True)
+            if grid != other
+        ]
+        assert [grid.columns for grid in changed] == [
+            [STEPS[RETOLD], "Null value", "Round 1", "Fine-tuned"]
+        ]
+        assert changed[0].lines[0].cells[1:] == ["+0.40 [+0.10, +0.70], above null"] * 2
 
 
 def page(rounds: Rounds, judged: str = "response", told: str = "response") -> str:
@@ -81,7 +96,7 @@ def page(rounds: Rounds, judged: str = "response", told: str = "response") -> st
     environment = Environment(
         loader=PackageLoader("rec"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    section = mediation_section(rounds)
+    section = mediation_section(rounds, {})
     return environment.get_template("mediation.html.j2").render(
         mediation=section, judged=TOLD[judged], told=TOLD[told]
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from rec.config import BASE, FINE_TUNED, Align, Params, judged_policy, require_policy
-from rec.errors import RecError
+from rec.config import FINE_TUNED, Align, Params, start_policy
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,7 @@ def origin(params: Params, policy: str) -> Origin:
 
     Raises RecError for a policy that is not there, and for the base LLM, which is not trained.
     """
-    require_policy(params, policy)
-    if policy == BASE:
-        trained = ", ".join(name for name in params.policies if name != BASE)
-        raise RecError(f"policy {BASE!r} is the base LLM; those that are trained are {trained}")
+    start = start_policy(params, policy)
     if policy in FINE_TUNED:
-        return Origin(1, BASE, replace(params.align, loss="sft", label_smoothing=0.0))
-    round_ = int(policy)
-    return Origin(round_, judged_policy(params, round_), params.align)
+        return Origin(1, start, replace(params.align, loss="sft", label_smoothing=0.0))
+    return Origin(int(policy), start, params.align)

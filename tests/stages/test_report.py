@@ -58,7 +58,7 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
         layout.LISTS,
         layout.USER_METRICS,
         layout.pairs_metrics(1),
-        layout.retold(2),
+        layout.retold("2"),
         layout.sampling_metrics("0"),
         layout.training("history", "dlcm", 2),
         layout.reward(1) / "reward.json",

@@ -1,7 +1,9 @@
-"""stages.retell on a small world: the same re-rankers, told the texts before and after a round."""
+"""stages.retell on a small world: the same re-rankers, told another policy's texts."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,7 @@ def links(made: World, taste: dict[str, int]) -> dict[str, Link]:
     write_policy(made, taste)
     result = invoke(retell.main, 1)
     assert (result.exit_code, result.output) == (0, "")
-    return {link.name: link for link in read_links(layout.retold(1))}
+    return {link.name: link for link in read_links(layout.retold("1"))}
 
 
 def test_plainer_texts_hold_and_wrong_ones_do_not(trained: World) -> None:
@@ -106,11 +108,26 @@ def test_value_is_the_difference_of_the_same_models(trained: World) -> None:
 def test_the_same_texts_are_worth_the_same(trained: World) -> None:
     write_table(trained.user_vectors, layout.vectors("1"), vectors_schema(DIMENSION))
     assert invoke(retell.main, 1).exit_code == 0
-    assert all((one.value, one.low, one.high) == (0, 0, 0) for one in read_links(layout.retold(1)))
+    assert all(
+        (one.value, one.low, one.high) == (0, 0, 0) for one in read_links(layout.retold("1"))
+    )
 
 
 def test_a_missing_re_ranker_is_named(made: World) -> None:
     result = invoke(retell.main, 1)
     assert result.exit_code == 1 and "rerankers/0/dlcm-1" in result.output
     unknown = invoke(retell.main, 7)
-    assert unknown.exit_code == 1 and "round 7 does not exist" in unknown.output
+    assert unknown.exit_code == 1 and "policy '7' does not exist" in unknown.output
+    base = invoke(retell.main, 0)
+    assert base.exit_code == 1 and "policy '0' is the base LLM" in base.output
+
+
+def test_a_control_is_compared_with_the_base(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = links(trained, trained.tastes)
+    shutil.copytree(layout.knowledge("1"), layout.knowledge("sft"))
+    controlled = replace(settings(), policies=["0", "1", "sft"], fine_tuned=["sft"])
+    monkeypatch.setattr("stages.runner.load_params", lambda path: controlled)
+    assert invoke(retell.main, "sft").exit_code == 0
+    assert {link.name: link for link in read_links(layout.retold("sft"))} == found
