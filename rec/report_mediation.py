@@ -17,6 +17,7 @@ class MediationSection:
     sentences: list[str]  # one per round
     chain: Grid  # the links that decide about their steps
     details: list[Grid]  # all links, a table per step
+    controls: list[str]  # what stands beside the rounds in these, by name
     chart: Spec
 
 
@@ -31,6 +32,7 @@ def mediation_section(rounds: Rounds, controls: Mapping[str, Sequence[Link]]) ->
             for step, name in STEPS.items()
             if (grid := _grid(_shown(columns, controls, step), name, [step], chain=False)).lines
         ],
+        controls=list(controls),
         chart=mediation_chart(rounds),
     )
 

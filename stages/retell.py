@@ -33,7 +33,7 @@ def main(params: Params, policy: str) -> None:
     policies = (policy, start_policy(params, policy))
     features = inputs.features(params)
     text = params.knowledge.text
-    told = {policy: inputs.policy_knowledge(features, policy, text) for policy in policies}
+    told = {name: inputs.policy_knowledge(features, name, text) for name in policies}
     users = pl.concat(
         [
             ranked(features, told, policies[1], backbone, seed)

@@ -15,9 +15,9 @@ from tests.synthetic_run import comparison
 
 ROOT = Path(__file__).parents[1]
 
-#: Modules that cannot change what a stage writes: the schema of params.yaml (DVC watches the values
-#: themselves), the text of errors, progress bars, what libraries print, figures about the run, and
-#: paths (dvc.yaml names them). A change here reruns nothing.
+#: Modules that cannot change what a stage writes: the schema of params.yaml and which policy comes
+#: from which (DVC watches the values, dvc.yaml names the files), the text of errors, progress
+#: bars, what libraries print, figures about the run, and paths. A change here reruns nothing.
 NEUTRAL = {
     "rec/chatter.py",
     "rec/config.py",

@@ -98,13 +98,13 @@ def as_json(links: Sequence[Link]) -> dict[str, Any]:
 
 
 def read_links(path: Path) -> list[Link]:
-    """The links of a round. Raises RecError, naming the file, where they are missing or broken."""
+    """The links in a file. Raises RecError, naming it, where they are missing or broken."""
     found = read_json(path)
     try:
         return [_link(values) for values in found["links"]]
     except (KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise RecError(f"{path}: not the links of a round ({reason})") from error
+        raise RecError(f"{path}: not links of the chain ({reason})") from error
 
 
 def _link(values: Mapping[str, Any]) -> Link:

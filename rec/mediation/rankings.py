@@ -1,4 +1,4 @@
-"""The last links: whether a round's policy serves re-rankers better than the one before.
+"""The last links: whether a policy serves re-rankers better than the one it is trained from.
 
 First the same re-rankers, trained on texts of the policy before, then those trained anew.
 """

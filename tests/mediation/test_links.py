@@ -54,8 +54,8 @@ def test_round_trip(tmp_path: Path) -> None:
         ({"step": "hope"}, "step 'hope'"),
         ({"unit": "miles"}, "unit 'miles'"),
         ({"low": None}, "without its interval"),
-        ({"value": "much"}, "not the links"),
-        ({"null": None}, "not the links"),
+        ({"value": "much"}, "not links"),
+        ({"null": None}, "not links"),
     ],
 )
 def test_broken_links(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
@@ -71,5 +71,5 @@ def test_a_key_that_is_missing(tmp_path: Path) -> None:
     values = read_json(path)
     del values["links"][0]["users"]
     write_json(path, values)
-    with pytest.raises(RecError, match=r"1\.json: not the links of a round \('users' is missing\)"):
+    with pytest.raises(RecError, match=r"1\.json: not links of the chain \('users' is missing\)"):
         read_links(path)

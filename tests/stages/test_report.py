@@ -40,6 +40,25 @@ def test_writes_the_page_from_what_the_stages_left(evaluated: Path) -> None:
     assert "Same re-ranker: the same re-rankers rank better with fresh responses" in html
 
 
+def test_a_control_stands_beside_the_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(rounds=1, fine_tuned=True)
+    params_file(tmp_path, rounds=1, fine_tuned=True)
+    assert CliRunner().invoke(evaluate.main, []).exit_code == 0
+    result = CliRunner().invoke(report.main, [])
+    assert (result.exit_code, result.output) == (0, "")
+    html = layout.REPORT.read_text(encoding="utf-8")
+    section = html[html.index('id="mediation"') :]
+    table = section[section.index("The same re-rankers rank better with fresh responses") :]
+    assert ">Fine-tuned<" in table[: table.index("</table>")]
+    assert "Where “Fine-tuned” stands beside the rounds it is against the base LLM." in section
+    layout.retold("sft").unlink()
+    result = CliRunner().invoke(report.main, [])
+    assert result.output.startswith(f"Error: {layout.retold('sft')}: no such file")
+
+
 @pytest.mark.parametrize(
     "path",
     [

@@ -125,9 +125,21 @@ def test_a_missing_re_ranker_is_named(made: World) -> None:
 def test_a_control_is_compared_with_the_base(
     trained: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = links(trained, trained.tastes)
+    links(trained, {user: (group + 1) % 4 for user, group in trained.tastes.items()})
     shutil.copytree(layout.knowledge("1"), layout.knowledge("sft"))
+    assert links(trained, trained.tastes)["retold_test"].holds
     controlled = replace(settings(), policies=["0", "1", "sft"], fine_tuned=["sft"])
     monkeypatch.setattr("stages.runner.load_params", lambda path: controlled)
     assert invoke(retell.main, "sft").exit_code == 0
-    assert {link.name: link for link in read_links(layout.retold("sft"))} == found
+    found = read_links(layout.retold("sft"))[0]
+    assert found.high is not None and found.high < 0
+
+
+def test_a_later_round_asks_the_re_rankers_of_the_one_before(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(layout.knowledge("1"), layout.knowledge("2"))
+    later = replace(settings(), policies=["0", "1", "2"], rounds={"1": "0", "2": "1"})
+    monkeypatch.setattr("stages.runner.load_params", lambda path: later)
+    result = invoke(retell.main, 2)
+    assert result.exit_code == 1 and "rerankers/1/dlcm-1" in result.output
