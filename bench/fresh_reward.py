@@ -1,7 +1,7 @@
 """Are fresh responses better to models that had no part in the round?
 
-`python -m bench.fresh_reward [--round 1] [--after sft] [--models 4] [--backbone NAME ...]` reads a
-finished run, and tells judges what its re-rankers are told (`knowledge.text`).
+`python -m bench.fresh_reward [--after POLICY] [--models 4] [--backbone NAME ...]` reads a finished
+run, and tells judges what its re-rankers are told (`knowledge.text`).
 The chain of mediation gives the reward of fresh responses by the round's own reward models: the
 LLM was aligned with their picks, and they stopped early on the validation users whose responses
 they then judge. Here judges of other seeds, trained on the responses of all train users, judge
@@ -33,7 +33,7 @@ from bench.measure import print_figures
 from rec.comparison.families import Draws, tested
 from rec.comparison.intervals import ends, resampled_means
 from rec.comparison.result import Difference
-from rec.config import BACKBONES, TOLD, Params, judged_policy
+from rec.config import BACKBONES, TOLD, Params, start_policy
 from rec.errors import RecError
 from rec.params import load_params
 from rec.rerank.ranking import judge, positive_rows, user_table
@@ -152,8 +152,7 @@ def _difference(found: Difference, points: float) -> list[float]:
 
 
 @click.command()
-@click.option("--round", "round_", default=1, help="The round, with the policies around it.")
-@click.option("--after", default=None, help="Another policy than the round's, such as `sft`.")
+@click.option("--after", default="1", help="A trained policy; the one it started from is before.")
 @click.option("--models", default=4, type=click.IntRange(1), help="Judges per backbone.")
 @click.option("--backbone", "names", multiple=True, type=click.Choice(BACKBONES), help="Several.")
 @click.option(
@@ -164,8 +163,7 @@ def _difference(found: Difference, points: float) -> list[float]:
 )
 @click.option("--quick", is_flag=True, help="One judge per backbone.")
 def main(
-    round_: int,
-    after: str | None,
+    after: str,
     models: int,
     names: tuple[str, ...],
     text: str | None,
@@ -174,7 +172,7 @@ def main(
     """Train the judges and print what fresh responses are worth to them."""
     try:
         params = load_params(Path("params.yaml"))
-        policies = (judged_policy(params, round_), after or str(round_))
+        policies = (start_policy(params, after), after)
     except RecError as error:
         raise click.ClickException(str(error)) from error
     backbones = sorted(set(names)) or list(params.rerank.backbones)

@@ -97,7 +97,8 @@ def test_command_trains_judges_on_either_policy(
     assert printed == {"judges": 2, "of": ["0", "1"], **figures(pl.concat(tables))}
     levels = printed["test"]["ndcg@5"]
     assert levels["judges_of_before"]["told_before"] != levels["judges_of_after"]["told_before"]
-    assert CliRunner().invoke(bench.fresh_reward.main, ["--round", "7"]).exit_code == 1
+    unknown = CliRunner().invoke(bench.fresh_reward.main, ["--after", "7"])
+    assert unknown.exit_code == 1 and "policy '7' does not exist" in unknown.output
 
 
 def test_p_counts_judges_that_disagree() -> None:
